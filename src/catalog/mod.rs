@@ -1,0 +1,1 @@
+//! What happened, queryable: SQLite, a journal and a cache; the truth is the DR site.

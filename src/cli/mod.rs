@@ -1,0 +1,1 @@
+//! Faces for people and scripts: one file per command.

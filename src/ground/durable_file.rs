@@ -1,0 +1,73 @@
+//! Files that are there after a power cut: temporary name, write, fsync, rename, fsync the directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Makes the entries of a directory durable.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Creates a directory and its parents, each durable in its parent.
+pub fn create_directories(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_directories(parent)?;
+    }
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_directory(parent.unwrap_or(Path::new(".")))
+}
+
+/// Writes a file whole or not at all, replacing an older one; durable when it returns.
+/// `mode` holds the permission bits, for instance `0o600` for a secret.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = write_temporary(path, bytes, mode)?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    sync_directory(parent_of(path))
+}
+
+/// As [`replace`], but fails with `AlreadyExists` when the name is taken; atomic against other writers.
+pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = write_temporary(path, bytes, mode)?;
+    temporary.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_directory(parent_of(path))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".writing-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(parent_of(path))?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    Ok(temporary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn create_new_refuses_a_taken_name_and_leaves_the_old_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one");
+        create_new(&path, b"first", 0o600).unwrap();
+        assert_eq!(create_new(&path, b"second", 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        replace(&path, b"third", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+}

@@ -1,0 +1,13 @@
+//! What every room stands on: clock, secrets, failures, progress, byte paths.
+
+pub mod byte_path;
+pub mod clock;
+pub mod durable_file;
+pub mod failure;
+pub mod progress;
+pub mod secret;
+
+pub use clock::Clock;
+pub use failure::{Failure, FailureKind, Result};
+pub use progress::{NoProgress, Progress};
+pub use secret::{Secret, SecretReference};

@@ -1,0 +1,1 @@
+//! Keep, archive, expire; the only room that may delete.

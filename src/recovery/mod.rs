@@ -1,0 +1,3 @@
+//! Plans: restore and drill; steps, checks, targets, measurement.
+
+pub mod restore;

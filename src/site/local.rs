@@ -1,0 +1,138 @@
+//! A directory as an object store: durable, atomic, never following a symlink out of it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
+use crate::ground::durable_file;
+
+/// Objects as files below one directory.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    root: PathBuf,
+}
+
+impl LocalStore {
+    /// A store in `root`, which is made at the first put if it is missing.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
+        let plain = !key.is_empty() && key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        if !plain || key.contains('\0') {
+            return Err(StoreError { kind: StoreErrorKind::Other, message: format!("{key:?} is no object name") });
+        }
+        Ok(self.root.join(key))
+    }
+}
+
+fn store_error(doing: &str, path: &Path, error: &io::Error) -> StoreError {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => StoreErrorKind::NotFound,
+        io::ErrorKind::AlreadyExists => StoreErrorKind::AlreadyExists,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+        _ => StoreErrorKind::Other,
+    };
+    StoreError { kind, message: format!("cannot {doing} {}: {}", path.display(), reason(error)) }
+}
+
+/// The operating system's words without Rust's `(os error N)`.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+impl ObjectStore for LocalStore {
+    fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        let parent = path.parent().unwrap_or(&self.root);
+        durable_file::create_directories(parent).map_err(|error| store_error("create", parent, &error))?;
+        let written = match mode {
+            PutMode::CreateNew => durable_file::create_new(&path, bytes, 0o600),
+            PutMode::Replace => durable_file::replace(&path, bytes, 0o600),
+        };
+        written.map_err(|error| store_error("write", &path, &error))
+    }
+
+    fn get(&self, key: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(key)?;
+        fs::read(&path).map_err(|error| store_error("read", &path, &error))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(key)?;
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&path)?;
+            let available = file.metadata()?.len().saturating_sub(range.start);
+            let wanted = range.end.saturating_sub(range.start);
+            if available < wanted {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than expected"));
+            }
+            file.seek(SeekFrom::Start(range.start))?;
+            let mut bytes = vec![0; wanted as usize];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| store_error("read", &path, &error))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let directory = if prefix.is_empty() { self.root.clone() } else { self.path(prefix.trim_end_matches('/'))? };
+        let mut objects = Vec::new();
+        if fs::symlink_metadata(&directory).is_ok() {
+            self.list_directory(&directory, prefix, &mut objects)?;
+        } else if fs::symlink_metadata(&self.root).is_err() {
+            let missing = io::Error::from(io::ErrorKind::NotFound);
+            return Err(store_error("list", &self.root, &missing));
+        }
+        objects.sort_by(|left, right| left.key.cmp(&right.key));
+        Ok(objects)
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.path(key)?;
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(store_error("look at", &path, &error)),
+        }
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(store_error("delete", &path, &error)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+impl LocalStore {
+    fn list_directory(&self, directory: &Path, prefix: &str, objects: &mut Vec<ObjectInfo>) -> Result<(), StoreError> {
+        let entries = fs::read_dir(directory).map_err(|error| store_error("list", directory, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| store_error("list", directory, &error))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with(".writing-") {
+                continue;
+            }
+            let metadata = entry.metadata().map_err(|error| store_error("look at", &entry.path(), &error))?;
+            let key = format!("{prefix}{name}");
+            if metadata.is_dir() {
+                self.list_directory(&entry.path(), &format!("{key}/"), objects)?;
+            } else if metadata.is_file() {
+                objects.push(ObjectInfo { key, size: metadata.len() });
+            }
+        }
+        Ok(())
+    }
+}

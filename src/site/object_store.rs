@@ -1,0 +1,125 @@
+//! The narrow trait that every store of objects implements: local directories now, S3 later.
+//!
+//! Blocking on purpose: the repository engine runs on threads of its own; asynchronous callers use
+//! `spawn_blocking`, and a network store drives its own runtime.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Whether a put may replace an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    /// Fails with [`StoreErrorKind::AlreadyExists`] when the key is taken; atomic against other writers.
+    CreateNew,
+    /// Replaces an older object, whole or not at all.
+    Replace,
+}
+
+/// What a listing says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What the caller can do about a store's error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No such object.
+    NotFound,
+    /// The key is taken ([`PutMode::CreateNew`]).
+    AlreadyExists,
+    /// No space or quota left.
+    Full,
+    /// Not permitted.
+    Denied,
+    /// Everything else; may be worth another try.
+    Other,
+}
+
+/// A store's error: what was tried on which object and why it failed.
+#[derive(Debug, Clone)]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    /// `write /mnt/dr/shop/repository/config: No space left on device`
+    pub message: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A place for objects. Keys are relative, `/`-separated, of plain components (no `.`, `..`, empty).
+pub trait ObjectStore: Send + Sync {
+    /// Stores an object, verified and durable when it returns.
+    fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<(), StoreError>;
+    /// Reads an object whole.
+    fn get(&self, key: &str) -> Result<Vec<u8>, StoreError>;
+    /// Reads exactly these bytes; fewer is an error.
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+    /// All objects whose key starts with `prefix` (empty, or ending in `/`), sorted by key; complete, or an error.
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+    /// Size in bytes, `None` when there is no such object.
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
+    /// Removes an object; a missing one is success.
+    fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// Name of the place for people, for instance the directory.
+    fn describe(&self) -> String;
+}
+
+/// A part of a store below a prefix, seen as a store.
+pub struct Below {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+}
+
+impl Below {
+    /// `prefix` without a trailing slash.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self { store, prefix: format!("{prefix}/") }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}
+
+impl ObjectStore for Below {
+    fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<(), StoreError> {
+        self.store.put(&self.key(key), bytes, mode)
+    }
+
+    fn get(&self, key: &str) -> Result<Vec<u8>, StoreError> {
+        self.store.get(&self.key(key))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.store.get_range(&self.key(key), range)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let mut objects = self.store.list(&self.key(prefix))?;
+        for object in &mut objects {
+            object.key.drain(..self.prefix.len());
+        }
+        Ok(objects)
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        self.store.size(&self.key(key))
+    }
+
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.store.delete(&self.key(key))
+    }
+
+    fn describe(&self) -> String {
+        format!("{}/{}", self.store.describe(), self.prefix.trim_end_matches('/'))
+    }
+}

@@ -1,0 +1,107 @@
+//! Records that lie at the DR site as JSON: recovery points, archives, the policy in force.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Version of the records' format; a newer one is refused with a sentence.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// Whether everything that should be in a point is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PointState {
+    /// Everything.
+    Complete,
+    /// Something is missing; `missing` names it.
+    Partial,
+}
+
+/// Something that should be in a point and is not, or not exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Escaped path ([`crate::ground::byte_path::escape`]).
+    pub path: String,
+    /// One sentence without a full stop.
+    pub reason: String,
+}
+
+/// A recovery point: what one backup of one source left at the DR site. Written last, once, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointRecord {
+    pub format: u32,
+    /// `SOURCE-RUN`, for instance `files-20261122T003012Z-7f3a`.
+    pub id: String,
+    pub system: String,
+    pub source: String,
+    /// The source kind's word.
+    pub kind: String,
+    /// The run that made it.
+    pub run: String,
+    /// Position among all points of the system, from 1; the newest point has the greatest, whatever clocks said.
+    pub sequence: u64,
+    /// The moment the data is true of: for files the moment the read began.
+    pub data_time: Timestamp,
+    /// When the DR copy was complete and verified.
+    pub available_time: Timestamp,
+    /// Bytes of the data as it would be restored.
+    pub bytes: u64,
+    /// Bytes that had to be added to the repository.
+    pub added_bytes: u64,
+    /// Entries: files, directories and all else.
+    pub entries: u64,
+    pub state: PointState,
+    /// Kept by hand, never expired.
+    pub held: bool,
+    /// What is missing, at most 1,000 entries; `missing_count` has the whole number.
+    pub missing: Vec<Missing>,
+    pub missing_count: u64,
+    /// Snapshot in the repository, hex.
+    pub snapshot: String,
+    /// Root tree of the snapshot, hex: the content hash carried from capture to restore.
+    pub tree: String,
+    /// Escaped absolute paths whose contents come directly below the restore target when there is one.
+    pub roots: Vec<String>,
+    /// SHA-256 of the policy in force, hex.
+    pub policy: String,
+    /// Host that read the data.
+    pub host: String,
+    /// Why the times may be wrong, when the clock was seen to run backwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_suspect: Option<String>,
+}
+
+/// An archive: a self-contained cold object made from one point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRecord {
+    pub format: u32,
+    /// `archive-POINT`.
+    pub id: String,
+    pub system: String,
+    pub source: String,
+    pub point: String,
+    pub run: String,
+    pub data_time: Timestamp,
+    pub archived_time: Timestamp,
+    /// `directory`, later Glacier and S3 classes.
+    pub tier: String,
+    /// Where it lies, escaped path or URL.
+    pub location: String,
+    /// Size of the cold object.
+    pub bytes: u64,
+    /// SHA-256 of the cold object, hex; read back before this record was written.
+    pub sha256: String,
+}
+
+/// The policy in force and the recovery scripts that belong to it; replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInForce {
+    pub format: u32,
+    pub system: String,
+    /// SHA-256 of the policy's text, hex; the text lies under `policies/<hash>.toml`.
+    pub policy: String,
+    /// File name of each script and the SHA-256 of its content; the content lies under `scripts/<hash>`.
+    pub scripts: BTreeMap<String, String>,
+    pub since: Timestamp,
+}

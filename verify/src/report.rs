@@ -1,0 +1,1 @@
+//! A drill report and its arithmetic.
