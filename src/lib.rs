@@ -21,9 +21,9 @@ pub mod ground;
 pub mod policy;
 pub mod site;
 
-pub mod repository;
-pub mod ledger;
 pub mod catalog;
+pub mod ledger;
+pub mod repository;
 
 pub mod engine;
 

@@ -59,9 +59,8 @@ impl SecretReference {
     pub fn resolve(&self) -> Result<Secret> {
         let bytes = match self {
             Self::Env(name) => resolve_env(name)?,
-            Self::File(path) => std::fs::read(path).map_err(|error| {
-                Failure::wrong_input(format!("cannot read the secret in the file {path}: {error}"))
-            })?,
+            Self::File(path) => std::fs::read(path)
+                .map_err(|error| Failure::wrong_input(format!("cannot read the secret in the file {path}: {error}")))?,
             Self::Command(line) => resolve_command(line)?,
         };
         let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);

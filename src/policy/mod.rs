@@ -90,7 +90,12 @@ pub enum SourceKind {
     /// EBS volumes; AWS only.
     Ebs { select: EbsSelection, crash_consistent: Option<String> },
     /// RDS instance or cluster; AWS only.
-    Rds { instance: Option<String>, cluster: Option<String>, user: Option<SecretReference>, password: Option<SecretReference> },
+    Rds {
+        instance: Option<String>,
+        cluster: Option<String>,
+        user: Option<SecretReference>,
+        password: Option<SecretReference>,
+    },
 }
 
 impl SourceKind {
@@ -197,11 +202,17 @@ pub struct ArchiveRule {
 /// A cold place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveTarget {
-    Directory { path: String },
+    Directory {
+        path: String,
+    },
     /// A Glacier vault.
-    Glacier { vault: String },
+    Glacier {
+        vault: String,
+    },
     /// An S3 storage class: `GLACIER`, `DEEP_ARCHIVE`, `GLACIER_IR`.
-    S3Class { class: String },
+    S3Class {
+        class: String,
+    },
 }
 
 /// An ordered graph of recovery steps and checks.

@@ -37,7 +37,9 @@ pub enum RepositoryError {
 impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
         match &error {
-            RepositoryError::NotARepository(_) | RepositoryError::AlreadyExists(_) | RepositoryError::WrongPassword(_)
+            RepositoryError::NotARepository(_)
+            | RepositoryError::AlreadyExists(_)
+            | RepositoryError::WrongPassword(_)
             | RepositoryError::Unsupported(_) => Failure::wrong_input(error.to_string()),
             RepositoryError::Locked(_) => Failure::busy(error.to_string()),
             RepositoryError::Damaged(_) | RepositoryError::Store(_) => Failure::failed(error.to_string()),
@@ -206,7 +208,11 @@ pub struct LockGuard {
 
 impl Repository {
     /// Makes a repository in an empty store.
-    pub fn create(store: Arc<dyn ObjectStore>, _password: &Secret, _strength: KeyStrength) -> Result<Self, RepositoryError> {
+    pub fn create(
+        store: Arc<dyn ObjectStore>,
+        _password: &Secret,
+        _strength: KeyStrength,
+    ) -> Result<Self, RepositoryError> {
         Ok(Self { store })
     }
 

@@ -37,6 +37,11 @@ pub struct RestoreSummary {
 /// # Errors
 /// Wrong input (exit 2) when the target is not empty without `overwrite` or `only` names nothing; failed when the
 /// target cannot be written at all or is full.
-pub fn restore(_reader: &BlobReader, _request: &RestoreRequest, _target: &Path, _progress: &dyn Progress) -> Result<RestoreSummary> {
+pub fn restore(
+    _reader: &BlobReader,
+    _request: &RestoreRequest,
+    _target: &Path,
+    _progress: &dyn Progress,
+) -> Result<RestoreSummary> {
     unimplemented!()
 }
