@@ -3,3 +3,4 @@
 //! [`capture`] reads one source into the repository and returns a root tree; the run around it writes the record.
 
 pub mod capture;
+pub mod run;

@@ -4,8 +4,10 @@
 //! the first unfinished one is tried again and looks for what an earlier attempt left before it makes anything.
 //! There is no separate recovery mode.
 
+pub mod closing;
 pub mod lock;
 mod steady_clock;
+pub mod system;
 
 use std::future::Future;
 use std::sync::Arc;

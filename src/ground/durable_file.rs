@@ -1,8 +1,18 @@
 //! Files that are there after a power cut: temporary name, write, fsync, rename, fsync the directory.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// Names of files that are being written begin with it; after a crash they are left over and mean nothing.
+const TEMPORARY_PREFIX: &str = ".writing-";
+
+/// Whether a name is that of a file being written, or left over from a write that was killed.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+}
 
 /// Makes the entries of a directory durable.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -47,7 +57,7 @@ fn parent_of(path: &Path) -> &Path {
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     let mut temporary = tempfile::Builder::new()
-        .prefix(".writing-")
+        .prefix(TEMPORARY_PREFIX)
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(parent_of(path))?;
     temporary.write_all(bytes)?;

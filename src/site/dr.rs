@@ -13,19 +13,323 @@
 //! reports/<drill>.json|html  drill reports
 //! ```
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::object_store::ObjectStore;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::local::LocalStore;
+use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
+use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
+use crate::ground::{Failure, Result, durable_file};
+
+const MARKER: &str = "lifeboat.json";
+const POLICY_IN_FORCE: &str = "policy-in-force.json";
+
+/// What a DR site says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+    system: String,
+}
 
 /// Handle to a system's DR site. Executing a recovery plan needs this and nothing else.
 #[derive(Clone)]
 pub struct DrSite {
     store: Arc<dyn ObjectStore>,
+    system: String,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Failure::failed(error.message);
+        match error.kind {
+            StoreErrorKind::Full => failure.hint("make room at the DR site, then run the command again"),
+            StoreErrorKind::Denied => failure.hint("give the user who runs lifeboat access to it"),
+            _ => failure,
+        }
+    }
 }
 
 impl DrSite {
+    /// Opens the site of `system` in a directory.
+    ///
+    /// # Errors
+    /// Wrong input when there is none, or it belongs to another system.
+    pub fn open_local(directory: &Path, system: &str) -> Result<Self> {
+        let site = Self::recognise_local(directory)?;
+        if site.system != system {
+            return Err(Failure::wrong_input(format!(
+                "{} is the DR site of the system {:?}, not of {system:?}",
+                directory.display(),
+                site.system
+            ))
+            .hint("give each system a DR directory of its own"));
+        }
+        Ok(site)
+    }
+
+    /// Opens the site in a directory, whatever system it belongs to.
+    pub fn recognise_local(directory: &Path) -> Result<Self> {
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
+        let bytes = store.get(MARKER).map_err(|error| match error.kind {
+            StoreErrorKind::NotFound => {
+                Failure::wrong_input(format!("there is no DR site in {}: it holds no {MARKER}", directory.display()))
+                    .hint("`lifeboat backup` makes one at the first backup; check that the place is mounted")
+            }
+            _ => Failure::from(error),
+        })?;
+        let marker: Marker = parse(MARKER, &bytes)?;
+        Ok(Self { store, system: marker.system })
+    }
+
+    /// Opens the site in a directory, making it when the directory is empty or absent.
+    ///
+    /// # Errors
+    /// Wrong input when the directory holds something else: an unmounted or mistaken place is not written to.
+    pub fn open_or_create_local(directory: &Path, system: &str) -> Result<Self> {
+        match std::fs::read_dir(directory).map(|mut entries| entries.any(|entry| foreign(entry.ok()))) {
+            Ok(true) => return Self::open_local(directory, system),
+            Ok(false) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Failure::failed(format!("cannot read the DR directory {}: {error}", directory.display())));
+            }
+        }
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
+        let marker = Marker { format: RECORD_FORMAT, system: system.to_owned() };
+        match store.put(MARKER, &to_json(&marker)?, PutMode::CreateNew) {
+            Ok(()) => Ok(Self { store, system: system.to_owned() }),
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open_local(directory, system),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The system it belongs to.
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
     /// The whole site's store.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// The place of the repository.
+    pub fn repository_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(Below::new(Arc::clone(&self.store), "repository"))
+    }
+
+    /// For people: the directory.
+    pub fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    /// Stores a policy and its scripts by content and puts them in force; nothing is written when they are already.
+    pub fn put_policy_in_force(&self, text: &str, scripts: &BTreeMap<String, Vec<u8>>, now: Timestamp) -> Result<()> {
+        let policy = sha256_hex(text.as_bytes());
+        let hashes: BTreeMap<String, String> =
+            scripts.iter().map(|(name, content)| (name.clone(), sha256_hex(content))).collect();
+        if let Some(current) = self.policy_in_force()? {
+            if current.policy == policy && current.scripts == hashes {
+                return Ok(());
+            }
+        }
+        self.put_by_content(&format!("policies/{policy}.toml"), text.as_bytes())?;
+        for content in scripts.values() {
+            self.put_by_content(&format!("scripts/{}", sha256_hex(content)), content)?;
+        }
+        let in_force =
+            PolicyInForce { format: RECORD_FORMAT, system: self.system.clone(), policy, scripts: hashes, since: now };
+        Ok(self.store.put(POLICY_IN_FORCE, &to_json(&in_force)?, PutMode::Replace)?)
+    }
+
+    /// The policy in force, `None` before the first backup.
+    pub fn policy_in_force(&self) -> Result<Option<PolicyInForce>> {
+        match self.store.get(POLICY_IN_FORCE) {
+            Ok(bytes) => parse(POLICY_IN_FORCE, &bytes).map(Some),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Text of a stored policy, checked against its hash.
+    pub fn policy_text(&self, hash: &str) -> Result<String> {
+        let bytes = self.get_by_content(&format!("policies/{hash}.toml"), hash)?;
+        String::from_utf8(bytes).map_err(|_| Failure::failed(format!("the stored policy {hash} is not text")))
+    }
+
+    /// The scripts of the policy in force by file name, each checked against its hash.
+    pub fn scripts(&self, in_force: &PolicyInForce) -> Result<BTreeMap<String, Vec<u8>>> {
+        let read = |(name, hash): (&String, &String)| {
+            Ok((name.clone(), self.get_by_content(&format!("scripts/{hash}"), hash)?))
+        };
+        in_force.scripts.iter().map(read).collect()
+    }
+
+    /// Writes a point's record, once. A record with the same content is left as it is. Returns its SHA-256.
+    pub fn put_point(&self, point: &PointRecord) -> Result<String> {
+        self.put_record(&format!("points/{}.json", point.id), point)
+    }
+
+    /// The record of one point, when it is there.
+    pub fn point(&self, id: &str) -> Result<Option<PointRecord>> {
+        self.get_record(&format!("points/{id}.json"))
+    }
+
+    /// All points by rising sequence; complete, or an error.
+    pub fn points(&self) -> Result<Vec<PointRecord>> {
+        let mut points: Vec<PointRecord> = self.list_records("points/")?;
+        points.sort_by(|left, right| (left.sequence, &left.id).cmp(&(right.sequence, &right.id)));
+        Ok(points)
+    }
+
+    /// Ids of all points, without reading them.
+    pub fn point_ids(&self) -> Result<Vec<String>> {
+        let objects = self.store.list("points/")?;
+        Ok(objects.iter().filter_map(|object| record_name(&object.key)).map(str::to_owned).collect())
+    }
+
+    /// Writes an archive's record, once. Returns its SHA-256.
+    pub fn put_archive(&self, archive: &ArchiveRecord) -> Result<String> {
+        self.put_record(&format!("archives/{}.json", archive.id), archive)
+    }
+
+    /// The record of one archive, when it is there.
+    pub fn archive(&self, id: &str) -> Result<Option<ArchiveRecord>> {
+        self.get_record(&format!("archives/{id}.json"))
+    }
+
+    /// All archives.
+    pub fn archives(&self) -> Result<Vec<ArchiveRecord>> {
+        self.list_records("archives/")
+    }
+
+    /// Stores evidence (a run's journal, a report's parts), replacing what an interrupted attempt wrote.
+    pub fn put_evidence(&self, key: &str, bytes: &[u8]) -> Result<String> {
+        self.store.put(key, bytes, PutMode::Replace)?;
+        Ok(sha256_hex(bytes))
+    }
+
+    fn put_record<T: Serialize>(&self, key: &str, record: &T) -> Result<String> {
+        let bytes = to_json(record)?;
+        self.put_by_content(key, &bytes)?;
+        Ok(sha256_hex(&bytes))
+    }
+
+    /// For names that decide the content: an equal object is success, a different one is damage.
+    fn put_by_content(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        match self.store.put(key, bytes, PutMode::CreateNew) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => {
+                if self.store.get(key)? == bytes {
+                    return Ok(());
+                }
+                Err(Failure::failed(format!("{}/{key} is there already with other content", self.describe())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn get_by_content(&self, key: &str, hash: &str) -> Result<Vec<u8>> {
+        let bytes = self.store.get(key)?;
+        if sha256_hex(&bytes) == hash {
+            return Ok(bytes);
+        }
+        Err(Failure::failed(format!("{}/{key} is damaged: its SHA-256 is not {hash}", self.describe())))
+    }
+
+    fn get_record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        match self.store.get(key) {
+            Ok(bytes) => parse(key, &bytes).map(Some),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list_records<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
+        let objects = self.store.list(prefix)?;
+        let records = objects.iter().filter(|object| object.key.ends_with(".json"));
+        records.map(|object| parse(&object.key, &self.store.get(&object.key)?)).collect()
+    }
+}
+
+/// Something in a directory that neither an empty file system has of itself nor a first backup killed early leaves.
+fn foreign(entry: Option<std::fs::DirEntry>) -> bool {
+    entry.is_some_and(|entry| {
+        let name = entry.file_name();
+        name != "lost+found" && !durable_file::is_temporary(&name)
+    })
+}
+
+fn record_name(key: &str) -> Option<&str> {
+    key.rsplit('/').next()?.strip_suffix(".json")
+}
+
+/// SHA-256 as lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn to_json<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(record)
+        .map_err(|error| Failure::failed(format!("cannot write a record as JSON: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| Failure::failed(format!("the record {key} at the DR site is damaged: {error}")))?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if format > u64::from(RECORD_FORMAT) {
+        return Err(Failure::failed(format!(
+            "the record {key} at the DR site has format {format}, this lifeboat knows {RECORD_FORMAT}: use a newer lifeboat"
+        )));
+    }
+    serde_json::from_value(value)
+        .map_err(|error| Failure::failed(format!("the record {key} at the DR site cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::FailureKind;
+
+    fn now() -> Timestamp {
+        "2026-01-02T03:04:05Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_site_is_of_one_system_and_a_foreign_directory_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let dr = directory.path().join("dr");
+        DrSite::open_or_create_local(&dr, "shop").unwrap();
+        DrSite::open_or_create_local(&dr, "shop").unwrap();
+        assert_eq!(DrSite::open_local(&dr, "other").err().unwrap().kind, FailureKind::WrongInput);
+        let foreign = directory.path().join("home");
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::write(foreign.join("letter"), "dear").unwrap();
+        assert_eq!(DrSite::open_or_create_local(&foreign, "shop").err().unwrap().kind, FailureKind::WrongInput);
+        assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_policy_in_force_is_kept_by_content_and_checked_when_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let site = DrSite::open_or_create_local(directory.path(), "shop").unwrap();
+        assert_eq!(site.policy_in_force().unwrap(), None);
+        let scripts = BTreeMap::from([("start.sh".to_owned(), b"#!/bin/sh\n".to_vec())]);
+        site.put_policy_in_force("system = 'shop'", &scripts, now()).unwrap();
+        let in_force = site.policy_in_force().unwrap().unwrap();
+        assert_eq!(site.policy_text(&in_force.policy).unwrap(), "system = 'shop'");
+        assert_eq!(site.scripts(&in_force).unwrap(), scripts);
+        let stored = directory.path().join(format!("policies/{}.toml", in_force.policy));
+        std::fs::write(stored, "system = 'shoq'").unwrap();
+        assert!(site.policy_text(&in_force.policy).unwrap_err().message.contains("damaged"));
     }
 }

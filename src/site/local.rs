@@ -1,5 +1,6 @@
 //! A directory as an object store: durable, atomic, never following a symlink out of it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -122,7 +123,7 @@ impl LocalStore {
         for entry in entries {
             let entry = entry.map_err(|error| store_error("list", directory, &error))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with(".writing-") {
+            if durable_file::is_temporary(OsStr::new(&name)) {
                 continue;
             }
             let metadata = entry.metadata().map_err(|error| store_error("look at", &entry.path(), &error))?;

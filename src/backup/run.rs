@@ -1,0 +1,287 @@
+//! One backup run: every source becomes a recovery point, each on its own; one that fails does not stop the others.
+//!
+//! Order of writes: packs, index, snapshot, and last the point's record. A kill between any two leaves the old state,
+//! and the run is continued under the same id without a second snapshot or point.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::capture::{self, CaptureContext, Captured, Earlier};
+use crate::engine::Run;
+use crate::engine::system::System;
+use crate::ground::failure::OrFail;
+use crate::ground::{Failure, Result, byte_path};
+use crate::policy::Source;
+use crate::repository::{BlobId, Repository, Snapshot};
+use crate::site::records::{Missing, PointRecord, PointState, RECORD_FORMAT};
+
+/// What a backup is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// Names of the sources; empty means all of the policy.
+    pub sources: Vec<String>,
+}
+
+/// One source's end.
+#[derive(Debug, Clone)]
+pub enum SourceOutcome {
+    /// A point was made; it may be partial.
+    Point(PointRecord),
+    /// No point was made, and why.
+    Failed { source: String, error: String },
+}
+
+/// What the read of a source gave; the journal's memory of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct SourceRead {
+    data_time: Timestamp,
+    available_time: Timestamp,
+    tree: String,
+    roots: Vec<String>,
+    entries: u64,
+    bytes: u64,
+    added_bytes: u64,
+    missing: Vec<Missing>,
+    missing_count: u64,
+    parent: Option<String>,
+}
+
+/// A step's outcome that lets the run go on when one source fails.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Attempted<T> {
+    Done(T),
+    Failed(String),
+}
+
+/// Backs up the sources asked for. The repository lock is the caller's affair.
+///
+/// # Errors
+/// When the journal or the DR site cannot be written; the run is then unfinished and the next command continues it.
+pub async fn backup(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    request: &BackupRequest,
+) -> Result<Vec<SourceOutcome>> {
+    run.step("put policy in force", || async {
+        system.dr.put_policy_in_force(&system.policy.text, &system.scripts, run.now())
+    })
+    .await?;
+    let mut outcomes = Vec::new();
+    for source in &system.policy.sources {
+        if !request.sources.is_empty() && !request.sources.contains(&source.name) {
+            continue;
+        }
+        outcomes.push(back_up_source(run, system, repository, source).await?);
+    }
+    Ok(outcomes)
+}
+
+async fn back_up_source(run: &Run, system: &System, repository: &Repository, source: &Source) -> Result<SourceOutcome> {
+    let name = &source.name;
+    let read = run.step(&format!("read {name}"), || read_source(run, system, repository, source)).await?;
+    let read = match read {
+        Attempted::Done(read) => read,
+        Attempted::Failed(error) => return Ok(SourceOutcome::Failed { source: name.clone(), error }),
+    };
+    let point = point_id(name, run.id());
+    let snapshot = run
+        .step(&format!("snapshot {name}"), || async {
+            snapshot_once(repository, &draft_snapshot(run, system, source, &point, &read)?, &point)
+        })
+        .await?;
+    let record = run.step(&format!("record {name}"), || async { record_point(run, system, source, &read, &snapshot) }).await?;
+    // Outside of the step: the catalog is a cache, and a continued run must enter the point all the same.
+    system.catalog.put_point(&record)?;
+    Ok(SourceOutcome::Point(record))
+}
+
+async fn read_source(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    source: &Source,
+) -> Result<Attempted<SourceRead>> {
+    let (run, system, repository, source) = (run.clone(), system.clone(), repository.clone(), source.clone());
+    tokio::task::spawn_blocking(move || read_source_blocking(&run, &system, &repository, &source))
+        .await
+        .or_fail(|| "the backup's worker thread ended unexpectedly".to_owned())?
+}
+
+fn read_source_blocking(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    source: &Source,
+) -> Result<Attempted<SourceRead>> {
+    let earlier = newest_point(system, &source.name)?;
+    let scratch = system.state.fresh_scratch(run.id())?;
+    let reader = repository.reader()?;
+    let writer = repository.writer(Arc::clone(&system.progress))?;
+    let data_time = run.now();
+    system.progress.begin(&format!("backing up {}", source.name), earlier.as_ref().map(|point| point.bytes));
+    let captured = capture::capture(
+        source,
+        &CaptureContext {
+            writer: &writer,
+            reader: &reader,
+            earlier: earlier.as_ref().and_then(earlier_tree),
+            scratch: &scratch,
+            progress: system.progress.as_ref(),
+        },
+    );
+    system.progress.end();
+    let removed = std::fs::remove_dir_all(&scratch);
+    let captured = match captured {
+        Ok(captured) => captured,
+        Err(failure) => return Ok(Attempted::Failed(failure.message)),
+    };
+    removed.or_fail(|| format!("cannot remove the scratch directory {}", scratch.display()))?;
+    let summary = writer.finish()?;
+    let parent = earlier.map(|point| point.snapshot);
+    Ok(Attempted::Done(SourceRead::new(data_time, run.now(), captured, summary.added_bytes, parent)))
+}
+
+impl SourceRead {
+    fn new(
+        data_time: Timestamp,
+        available_time: Timestamp,
+        captured: Captured,
+        added_bytes: u64,
+        parent: Option<String>,
+    ) -> Self {
+        Self {
+            data_time,
+            available_time,
+            tree: hex::encode(captured.tree.0),
+            roots: captured.roots.iter().map(|root| byte_path::escape_path(root)).collect(),
+            entries: captured.entries,
+            bytes: captured.bytes,
+            added_bytes,
+            missing: captured.missing,
+            missing_count: captured.missing_count,
+            parent,
+        }
+    }
+}
+
+fn newest_point(system: &System, source: &str) -> Result<Option<PointRecord>> {
+    let points = system.catalog.points(&system.policy.system)?;
+    Ok(points.into_iter().rev().find(|point| point.source == source))
+}
+
+/// A point read under a suspect clock proves nothing about what changed since.
+fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
+    if point.clock_suspect.is_some() {
+        return None;
+    }
+    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time })
+}
+
+fn blob_id(text: &str) -> Result<BlobId> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).or_fail(|| format!("{text:?} is no blob id"))?;
+    Ok(BlobId(bytes))
+}
+
+/// Deterministic, so that a continued run finds what it made before.
+fn point_id(source: &str, run: &str) -> String {
+    format!("{source}-{run}")
+}
+
+fn draft_snapshot(run: &Run, system: &System, source: &Source, point: &str, read: &SourceRead) -> Result<Snapshot> {
+    let tags = [
+        "lifeboat".to_owned(),
+        format!("system={}", system.policy.system),
+        format!("source={}", source.name),
+        format!("run={}", run.id()),
+        format!("point={point}"),
+    ];
+    Ok(Snapshot {
+        id: String::new(),
+        time: read.data_time,
+        tree: blob_id(&read.tree)?,
+        paths: read.roots.clone(),
+        hostname: system.host.clone(),
+        username: String::new(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        tags: tags.to_vec(),
+        parent: read.parent.clone(),
+    })
+}
+
+/// Looks first for the snapshot that an attempt before a crash may have saved.
+fn snapshot_once(repository: &Repository, draft: &Snapshot, point: &str) -> Result<String> {
+    let tag = format!("point={point}");
+    let saved = repository.snapshots()?.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
+    match saved {
+        Some(snapshot) if snapshot.tree == draft.tree => Ok(snapshot.id),
+        _ => Ok(repository.save_snapshot(draft)?),
+    }
+}
+
+fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, snapshot: &str) -> Result<PointRecord> {
+    let id = point_id(&source.name, run.id());
+    if let Some(record) = system.dr.point(&id)? {
+        return Ok(record);
+    }
+    let sequence = system.catalog.points(&system.policy.system)?.iter().map(|point| point.sequence).max().unwrap_or(0) + 1;
+    let record = PointRecord {
+        format: RECORD_FORMAT,
+        id,
+        system: system.policy.system.clone(),
+        source: source.name.clone(),
+        kind: source.kind.word().to_owned(),
+        run: run.id().to_owned(),
+        sequence,
+        data_time: read.data_time,
+        available_time: read.available_time,
+        bytes: read.bytes,
+        added_bytes: read.added_bytes,
+        entries: read.entries,
+        state: if read.missing_count == 0 { PointState::Complete } else { PointState::Partial },
+        held: false,
+        missing: read.missing.clone(),
+        missing_count: read.missing_count,
+        snapshot: snapshot.to_owned(),
+        tree: read.tree.clone(),
+        roots: read.roots.clone(),
+        policy: system.policy.hash(),
+        host: system.host.clone(),
+        clock_suspect: system.clock_suspect(read.data_time)?,
+    };
+    system.dr.put_point(&record)?;
+    Ok(record)
+}
+
+/// The points and failures of a run in one sentence, and the ledger's word for it.
+pub fn summarize(outcomes: &[SourceOutcome]) -> (&'static str, String) {
+    let points = outcomes.iter().filter(|outcome| matches!(outcome, SourceOutcome::Point(_))).count();
+    let partial = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, SourceOutcome::Point(point) if point.state == PointState::Partial))
+        .count();
+    let failed = outcomes.len() - points;
+    let outcome = match (points, failed + partial) {
+        (0, _) => "failed",
+        (_, 0) => "done",
+        _ => "partial",
+    };
+    (outcome, format!("{points} recovery points, {partial} of them partial; {failed} sources failed"))
+}
+
+/// The failure of a run in which no source gave a point.
+pub fn nothing_backed_up(outcomes: &[SourceOutcome]) -> Failure {
+    let reasons: Vec<String> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            SourceOutcome::Failed { source, error } => Some(format!("{source}: {error}")),
+            SourceOutcome::Point(_) => None,
+        })
+        .collect();
+    Failure::failed(format!("nothing was backed up: {}", reasons.join("; ")))
+}

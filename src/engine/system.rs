@@ -1,0 +1,181 @@
+//! A system opened for work: its policy, its DR site, and this machine's state directory.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::lock::SystemLock;
+use crate::catalog::Catalog;
+use crate::ground::failure::OrFail;
+use crate::ground::{Clock, Failure, Progress, Result, SecretReference, durable_file};
+use crate::ledger::Ledger;
+use crate::policy::{DrLocation, Policy, Primary};
+use crate::repository::{KeyStrength, Repository, RepositoryError};
+use crate::site::DrSite;
+
+/// This machine's working directory: catalog, locks, scratch, drill targets. Nothing in it is needed to recover.
+#[derive(Debug, Clone)]
+pub struct StateDirectory {
+    root: PathBuf,
+}
+
+impl StateDirectory {
+    /// Makes the directory, readable by its owner alone.
+    pub fn open(root: &Path) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let doing = || format!("cannot use the state directory {}", root.display());
+        let fresh = !root.exists();
+        durable_file::create_directories(root).or_fail(doing)?;
+        if fresh {
+            std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).or_fail(doing)?;
+        }
+        Ok(Self { root: root.canonicalize().or_fail(doing)? })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The catalog's file.
+    pub fn catalog(&self) -> PathBuf {
+        self.root.join("catalog.db")
+    }
+
+    /// Where locks lie.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
+    /// A private, empty directory for a run's temporary files.
+    pub fn fresh_scratch(&self, run: &str) -> Result<PathBuf> {
+        let scratch = self.root.join("scratch").join(run);
+        let doing = || format!("cannot make the scratch directory {}", scratch.display());
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch).or_fail(doing)?;
+        }
+        durable_file::create_directories(&scratch).or_fail(doing)?;
+        Ok(scratch)
+    }
+
+    /// Where a drill restores to.
+    pub fn drill_target(&self, run: &str) -> PathBuf {
+        self.root.join("drills").join(run)
+    }
+}
+
+/// A system opened for work.
+#[derive(Clone)]
+pub struct System {
+    pub policy: Policy,
+    /// Recovery scripts that lie beside the policy, by file name.
+    pub scripts: BTreeMap<String, Vec<u8>>,
+    pub dr: DrSite,
+    pub state: StateDirectory,
+    pub catalog: Arc<Catalog>,
+    pub clock: Arc<dyn Clock>,
+    pub progress: Arc<dyn Progress>,
+    pub host: String,
+}
+
+impl System {
+    /// The ledger at its DR site.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Arc::clone(self.dr.store()), &self.policy.system)
+    }
+
+    /// Takes the lock of changing commands.
+    pub fn lock(&self, command: &str) -> Result<SystemLock> {
+        SystemLock::take(&self.state.locks(), &self.policy.system, command, self.clock.now())
+    }
+
+    /// Opens the repository with the policy's password.
+    pub fn open_repository(&self) -> Result<Repository> {
+        let password = repository_password(&self.policy.dr).resolve()?;
+        Repository::open(self.dr.repository_store(), &password).map_err(|error| self.explain(error))
+    }
+
+    /// Opens the repository, making it when the DR site has none yet.
+    pub fn open_or_create_repository(&self) -> Result<Repository> {
+        let password = repository_password(&self.policy.dr).resolve()?;
+        let store = self.dr.repository_store();
+        match Repository::open(Arc::clone(&store), &password) {
+            Err(RepositoryError::NotARepository(_)) => {}
+            opened => return opened.map_err(|error| self.explain(error)),
+        }
+        if !self.dr.point_ids()?.is_empty() {
+            return Err(Failure::failed(format!("{} lists recovery points, yet its repository is gone", self.dr.describe()))
+                .hint("find out what removed it; lifeboat does not start a new one over it"));
+        }
+        Repository::create(store, &password, strength_of(password.expose())).map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: RepositoryError) -> Failure {
+        let wrong_password = matches!(error, RepositoryError::WrongPassword(_));
+        let failure = Failure::from(error);
+        if !wrong_password {
+            return failure;
+        }
+        let reference = repository_password(&self.policy.dr);
+        failure.hint(format!("the policy takes the password from {reference}"))
+    }
+
+    /// Enters points, archives and drills of the DR site that the catalog does not know.
+    pub fn refresh_catalog(&self) -> Result<()> {
+        let known: HashSet<String> =
+            self.catalog.points(&self.policy.system)?.into_iter().map(|point| point.id).collect();
+        for id in self.dr.point_ids()? {
+            if !known.contains(&id) {
+                if let Some(point) = self.dr.point(&id)? {
+                    self.catalog.put_point(&point)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Why this machine's clock cannot be right: the ledger has a later time than now.
+    pub fn clock_suspect(&self, now: Timestamp) -> Result<Option<String>> {
+        let latest = self.ledger().latest_time()?;
+        Ok(latest.filter(|latest| *latest > now).map(|latest| {
+            format!("the clock reads {now}, yet the ledger was written to at {latest}: the clock was set back")
+        }))
+    }
+}
+
+/// Refuses what this build cannot work on, in a sentence.
+///
+/// # Errors
+/// Wrong input for a policy whose primary or DR site is on AWS.
+pub fn local_dr_path(policy: &Policy) -> Result<&Path> {
+    match (&policy.primary, &policy.dr) {
+        (Primary::Local, DrLocation::Local { path, .. }) => Ok(Path::new(path)),
+        _ => Err(aws_not_served(&policy.system)),
+    }
+}
+
+fn aws_not_served(system: &str) -> Failure {
+    let failure = Failure::wrong_input(format!("the policy of {system:?} needs AWS"));
+    if cfg!(feature = "aws") {
+        failure.hint("this version checks AWS policies but does not yet run them; provider = \"local\" works")
+    } else {
+        failure.context("this lifeboat was built without AWS").hint("build it with `cargo build --release` (feature `aws`)")
+    }
+}
+
+/// The reference to the repository's password.
+pub fn repository_password(dr: &DrLocation) -> &SecretReference {
+    match dr {
+        DrLocation::Local { repository_password, .. } | DrLocation::Aws { repository_password, .. } => {
+            repository_password
+        }
+    }
+}
+
+/// 64 hex digits are what `init` makes from 32 random bytes: a costly derivation would gain nothing.
+fn strength_of(password: &[u8]) -> KeyStrength {
+    let random = password.len() == 64 && password.iter().all(u8::is_ascii_hexdigit);
+    if random { KeyStrength::Random } else { KeyStrength::Chosen }
+}
