@@ -1,0 +1,329 @@
+//! From raw events to the report: the one place where the numbers are made.
+
+use std::collections::HashSet;
+
+use super::findings;
+use super::journal::{Attempt, Journal, journal_bytes, read_journal, seconds_between};
+use super::sources::{oldest, skew_seconds, source_rows, unrestored};
+use super::{
+    CheckRow, Deficiency, ObjectiveSeconds, ObjectiveVerdict, Overall, REPORT_FORMAT, Report, ReportError, STEP_CHECK,
+    STEP_CLEAN_UP, STEP_DECLARE, STEP_ISOLATE, STEP_RECOVERED_TO, Severity, SourceRow, StepOutcome, StepRow, Verdict,
+    sha256_hex,
+};
+use crate::events::{Checked, Declared, Event, StepOutput};
+
+/// The report of the events of a run. `run` is left empty ([`Report::with_run`]); `events_sha256` is that of
+/// [`journal_bytes`].
+///
+/// # Errors
+/// Events that contradict themselves or declare no incident.
+pub fn summarize(events: &[Event]) -> Result<Report, ReportError> {
+    compute(events, sha256_hex(&journal_bytes(events)))
+}
+
+/// The report of a stored journal.
+///
+/// # Errors
+/// As [`summarize`], and a line that is not an event.
+pub fn from_journal(run: &str, journal: &[u8]) -> Result<Report, ReportError> {
+    Ok(compute(&read_journal(journal)?, sha256_hex(journal))?.with_run(run))
+}
+
+fn compute(events: &[Event], events_sha256: String) -> Result<Report, ReportError> {
+    let journal = Journal::build(events)?;
+    let declared = declared_of(&journal)?;
+    let sources = source_rows(&journal, declared);
+    let steps = step_rows(&journal, declared);
+    let checks = check_rows(&journal, declared);
+    let isolation = journal.evidence().find_map(|(_, evidence)| match evidence {
+        StepOutput::Isolated(isolated) => Some(isolated.clone()),
+        _ => None,
+    });
+    let clean_up = journal.evidence().find_map(|(_, evidence)| match evidence {
+        StepOutput::CleanedUp(cleaned) => Some(cleaned.clone()),
+        _ => None,
+    });
+    let facts = Facts { journal: &journal, declared, sources: &sources, steps: &steps, checks: &checks };
+    let mut deficiencies = findings::failures(&facts);
+    let numbers = numbers(&facts, deficiencies.is_empty());
+    deficiencies.extend(findings::missed_objectives(declared, &numbers));
+    deficiencies.extend(findings::findings(&facts, isolation.as_ref(), clean_up.as_ref()));
+    let not_tested = findings::not_tested(&facts, isolation.as_ref());
+    let assumptions = findings::assumptions(&facts);
+    Ok(Report {
+        format: REPORT_FORMAT,
+        drill: declared.drill,
+        system: declared.system.clone(),
+        plan: declared.plan.clone(),
+        run: String::new(),
+        passed: !deficiencies.iter().any(|deficiency| deficiency.severity == Severity::Failure),
+        verdict: Verdict {
+            overall: overall(&deficiencies, &facts),
+            rpo: numbers.rpo_verdict,
+            rto: numbers.rto_verdict,
+        },
+        rpo_seconds: numbers.rpo_seconds,
+        rto_seconds: numbers.rto_seconds,
+        rpo_source: numbers.rpo_source,
+        rpo_method: numbers.rpo_method,
+        rto_check: numbers.rto_check,
+        skew_seconds: skew_seconds(&sources),
+        objectives: ObjectiveSeconds {
+            rpo_seconds: declared.rpo_objective_seconds,
+            rto_seconds: declared.rto_objective_seconds,
+        },
+        t0: declared.t0,
+        at: declared.at,
+        started: journal.started,
+        finished: journal.finished,
+        provider: declared.provider.clone(),
+        simulated: declared.provider == "simulated",
+        trigger: declared.trigger.clone(),
+        identity: declared.identity.clone(),
+        host: declared.host.clone(),
+        tool_version: declared.tool_version.clone(),
+        policy: declared.policy.clone(),
+        interruptions: journal.interruptions.clone(),
+        sources,
+        steps,
+        checks,
+        isolation,
+        clean_up,
+        deficiencies,
+        not_tested,
+        assumptions,
+        events_sha256,
+    })
+}
+
+/// What findings are drawn from.
+pub(super) struct Facts<'a> {
+    pub journal: &'a Journal<'a>,
+    pub declared: &'a Declared,
+    pub sources: &'a [SourceRow],
+    pub steps: &'a [StepRow],
+    pub checks: &'a [CheckRow],
+}
+
+fn declared_of<'j>(journal: &'j Journal) -> Result<&'j Declared, ReportError> {
+    journal
+        .evidence()
+        .find_map(|(_, evidence)| match evidence {
+            StepOutput::Declared(declared) => Some(declared),
+            _ => None,
+        })
+        .ok_or(ReportError::NotDeclared)
+}
+
+/// RPO and RTO with what decided them.
+pub(super) struct Numbers {
+    pub rpo_seconds: Option<f64>,
+    pub rpo_source: Option<String>,
+    pub rpo_method: Option<String>,
+    pub rpo_verdict: ObjectiveVerdict,
+    pub rto_seconds: Option<f64>,
+    pub rto_check: Option<String>,
+    pub rto_verdict: ObjectiveVerdict,
+}
+
+fn numbers(facts: &Facts, passed: bool) -> Numbers {
+    // A step that did not succeed may have been the restore of an older source: then the age of the system is unknown.
+    let all_steps = facts.declared.steps.iter().all(|step| plan_step_failure(facts.journal, step).is_none());
+    let rpo_known = all_steps || unrestored(facts.sources, facts.declared).is_empty();
+    let deciding = oldest(facts.sources).filter(|_| rpo_known);
+    let last = if passed { last_decided(facts.checks) } else { None };
+    let rpo_seconds = deciding.map(|row| row.rpo_seconds);
+    let rto_seconds = last.and_then(|check| check.seconds).map(|seconds| seconds.max(0.0));
+    Numbers {
+        rpo_verdict: against(rpo_seconds, facts.declared.rpo_objective_seconds),
+        rpo_seconds,
+        rpo_source: deciding.map(|row| row.source.clone()),
+        rpo_method: deciding.map(|row| row.method.clone()),
+        rto_verdict: against(rto_seconds, facts.declared.rto_objective_seconds),
+        rto_seconds,
+        rto_check: last.map(|check| check.check.clone()),
+    }
+}
+
+fn last_decided(checks: &[CheckRow]) -> Option<&CheckRow> {
+    checks.iter().filter(|check| check.passed).max_by_key(|check| check.decided_at)
+}
+
+fn against(seconds: Option<f64>, objective: Option<f64>) -> ObjectiveVerdict {
+    match (seconds, objective) {
+        (None, _) => ObjectiveVerdict::NotMeasured,
+        (Some(_), None) => ObjectiveVerdict::NoObjective,
+        (Some(seconds), Some(objective)) if seconds <= objective => ObjectiveVerdict::Met,
+        _ => ObjectiveVerdict::Missed,
+    }
+}
+
+fn overall(deficiencies: &[Deficiency], facts: &Facts) -> Overall {
+    let has = |severity| deficiencies.iter().any(|deficiency| deficiency.severity == severity);
+    if has(Severity::Failure) {
+        if was_aborted(facts) { Overall::Aborted } else { Overall::Failed }
+    } else if has(Severity::Objective) {
+        Overall::ObjectiveMissed
+    } else if has(Severity::Finding) {
+        Overall::PassedWithFindings
+    } else {
+        Overall::Passed
+    }
+}
+
+/// Something declared was not reached, and nothing that was reached explains it.
+fn was_aborted(facts: &Facts) -> bool {
+    let failed = facts.steps.iter().any(|row| row.outcome == StepOutcome::Failed && is_latest(facts.journal, row));
+    let open = facts.steps.iter().any(|row| {
+        matches!(row.outcome, StepOutcome::NotReached)
+            || (row.outcome == StepOutcome::Unfinished || row.outcome == StepOutcome::Interrupted)
+                && is_latest(facts.journal, row)
+    });
+    open && !failed
+}
+
+fn is_latest(journal: &Journal, row: &StepRow) -> bool {
+    journal.latest(&row.name).is_some_and(|latest| latest.attempt == row.attempt)
+}
+
+/// Why a plan's step does not count as succeeded; `None` when it does.
+pub(super) fn plan_step_failure(journal: &Journal, step: &str) -> Option<String> {
+    let Some(attempt) = journal.latest(step) else { return Some("was not reached".to_owned()) };
+    match attempt.outcome {
+        StepOutcome::Succeeded if attempt.evidence.is_none() => Some("succeeded but left no evidence".to_owned()),
+        StepOutcome::Succeeded => script_failure(attempt.evidence.as_ref()),
+        StepOutcome::Failed => Some(format!("failed: {}", attempt.error.as_deref().unwrap_or("no reason recorded"))),
+        _ => Some("started and did not end".to_owned()),
+    }
+}
+
+fn script_failure(evidence: Option<&StepOutput>) -> Option<String> {
+    match evidence {
+        Some(StepOutput::Script(script)) if script.exit_code != 0 => {
+            Some(format!("failed: {} ended with exit code {}", script.file, script.exit_code))
+        }
+        _ => None,
+    }
+}
+
+fn step_rows(journal: &Journal, declared: &Declared) -> Vec<StepRow> {
+    let planned: HashSet<&str> = declared.steps.iter().map(String::as_str).collect();
+    let mut rows: Vec<StepRow> = journal.attempts.iter().map(|attempt| step_row(attempt, &planned)).collect();
+    let unreached_steps = declared.steps.iter().filter(|step| journal.latest(step).is_none());
+    rows.extend(unreached_steps.map(|step| not_reached(step.clone(), "plan step")));
+    let unreached_checks = declared.checks.iter().filter(|check| find_check(journal, check).is_none());
+    let names = unreached_checks.map(|check| format!("{STEP_CHECK}{check}"));
+    rows.extend(names.filter(|name| journal.latest(name).is_none()).map(|name| not_reached(name, "check")));
+    rows
+}
+
+fn not_reached(name: String, kind: &str) -> StepRow {
+    StepRow {
+        name,
+        kind: kind.to_owned(),
+        attempt: 0,
+        outcome: StepOutcome::NotReached,
+        started: None,
+        finished: None,
+        seconds: None,
+        error: None,
+    }
+}
+
+fn step_row(attempt: &Attempt, planned: &HashSet<&str>) -> StepRow {
+    let contradicted = match &attempt.evidence {
+        Some(StepOutput::Checked(checked)) if !checked.passed => {
+            Some(format!("expected {}, got {}", checked.expected, checked.actual))
+        }
+        evidence => script_failure(evidence.as_ref()),
+    };
+    StepRow {
+        name: attempt.step.to_owned(),
+        kind: kind_of(attempt, planned).to_owned(),
+        attempt: attempt.attempt,
+        outcome: if contradicted.is_some() { StepOutcome::Failed } else { attempt.outcome },
+        started: Some(attempt.started),
+        finished: attempt.finished,
+        seconds: attempt.finished.map(|finished| seconds_between(attempt.started, finished).max(0.0)),
+        error: attempt.error.clone().or(contradicted),
+    }
+}
+
+fn kind_of(attempt: &Attempt, planned: &HashSet<&str>) -> &'static str {
+    match &attempt.evidence {
+        Some(StepOutput::Declared(_)) => "declare",
+        Some(StepOutput::Isolated(_)) => "isolate",
+        Some(StepOutput::Restored(_)) => "restore",
+        Some(StepOutput::Script(_)) => "script",
+        Some(StepOutput::Waited { .. }) => "wait",
+        Some(StepOutput::RecoveredTo(_)) => "recovered to",
+        Some(StepOutput::Checked(_)) => "check",
+        Some(StepOutput::CleanedUp(_)) => "clean up",
+        None if planned.contains(attempt.step) => "plan step",
+        None => kind_by_name(attempt.step),
+    }
+}
+
+fn kind_by_name(step: &str) -> &'static str {
+    match step {
+        STEP_DECLARE => "declare",
+        STEP_ISOLATE => "isolate",
+        STEP_CLEAN_UP => "clean up",
+        _ if step.starts_with(STEP_CHECK) => "check",
+        _ if step.starts_with(STEP_RECOVERED_TO) => "recovered to",
+        _ => "engine",
+    }
+}
+
+fn find_check<'j>(journal: &'j Journal, name: &str) -> Option<&'j Checked> {
+    journal.evidence().find_map(|(_, evidence)| match evidence {
+        StepOutput::Checked(checked) if checked.check == name => Some(checked),
+        _ => None,
+    })
+}
+
+/// Declared checks in plan order, then those that were tried without being declared.
+fn check_rows(journal: &Journal, declared: &Declared) -> Vec<CheckRow> {
+    let known: HashSet<&str> = declared.checks.iter().map(String::as_str).collect();
+    let extra = journal.evidence().filter_map(|(_, evidence)| match evidence {
+        StepOutput::Checked(checked) if !known.contains(checked.check.as_str()) => Some(checked),
+        _ => None,
+    });
+    let planned = declared.checks.iter().map(|name| match find_check(journal, name) {
+        Some(checked) => tried_check(declared, checked),
+        None => untried_check(journal, name),
+    });
+    planned.chain(extra.map(|checked| tried_check(declared, checked))).collect()
+}
+
+fn tried_check(declared: &Declared, checked: &Checked) -> CheckRow {
+    CheckRow {
+        check: checked.check.clone(),
+        kind: checked.kind.clone(),
+        asked: checked.asked.clone(),
+        expected: checked.expected.clone(),
+        actual: checked.actual.clone(),
+        passed: checked.passed,
+        tried: true,
+        attempts: checked.attempts,
+        decided_at: Some(checked.decided_at),
+        seconds: Some(seconds_between(declared.t0, checked.decided_at)),
+    }
+}
+
+fn untried_check(journal: &Journal, name: &str) -> CheckRow {
+    let attempt = journal.latest(&format!("{STEP_CHECK}{name}")).or_else(|| journal.latest(name));
+    let error = attempt.and_then(|attempt| attempt.error.clone());
+    CheckRow {
+        check: name.to_owned(),
+        kind: String::new(),
+        asked: String::new(),
+        expected: String::new(),
+        actual: error.map_or_else(|| "not reached".to_owned(), |error| format!("could not be tried: {error}")),
+        passed: false,
+        tried: false,
+        attempts: attempt.map_or(0, |attempt| attempt.attempt),
+        decided_at: None,
+        seconds: None,
+    }
+}
