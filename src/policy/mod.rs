@@ -1,11 +1,59 @@
 //! What the operator asked for: one TOML file per system. Parse and validate, no I/O.
 //!
 //! [`parse`] turns text into a [`Policy`] or into [`PolicyErrors`], each with file, line and column.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `keys` (of the types in `table`) | every key, described once |
+//! | `form`, `time`, `expectation` | what the texts under those keys may look like |
+//! | `parse` | the way through: `shape` (keys and types), `meaning`, `places`, `plans` (what spans keys), `build` (the model) |
+//! | `diagnostics`, `nearest` | how mistakes are told, secrets hidden, and the nearest name found |
+//! | `schema`, `reference` | the JSON Schema and the key reference, made from `keys` |
+//! | `queries`, `graph` | what others ask of a policy; the order of steps |
+
+mod build;
+mod diagnostics;
+mod expectation;
+mod form;
+mod graph;
+mod keys;
+mod meaning;
+mod nearest;
+mod node;
+mod parse;
+mod places;
+mod plans;
+mod queries;
+mod reference;
+mod schema;
+mod shape;
+mod table;
+mod time;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ground::SecretReference;
+
+pub use diagnostics::{PolicyError, PolicyErrors};
+pub use parse::parse;
+pub use reference::reference;
+pub use schema::schema;
+pub use time::{Misfit, format_duration, parse_cadence, parse_duration, parse_window};
+
+/// A glob pattern as policies mean it: `*` and `?` stay within a directory, `**` crosses directories.
+///
+/// # Errors
+/// When the pattern is malformed.
+pub fn glob(pattern: &str) -> Result<globset::Glob, globset::Error> {
+    globset::GlobBuilder::new(pattern).literal_separator(true).build()
+}
+
+/// Whether a text may be the name of a system or a source: lower-case letters, digits, `-`, `_`, `.`; starts with a
+/// letter or digit; at most 64 bytes.
+pub fn is_name(text: &str) -> bool {
+    form::is_name(text)
+}
 
 /// A validated policy.
 #[derive(Debug, Clone)]

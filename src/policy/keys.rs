@@ -1,0 +1,559 @@
+//! Every key of a policy, described once.
+
+use super::form::Form;
+use super::table::{Case, Choice, Field, Need, Shape, Table};
+
+use Need::{Default, Optional, Required};
+use Shape::{Count, Flag, Named, Text, Texts, Yes};
+
+/// The kinds of source, in the order they are documented.
+pub(crate) const KINDS: &[&str] = &["files", "logs", "image", "sqlite", "postgres", "mysql", "ebs", "rds"];
+const PROVIDERS: &[&str] = &["local", "aws"];
+/// Larger counts keep everything anyway.
+const KEEP_MAX: u64 = 100_000;
+
+const fn key(name: &'static str, shape: Shape, need: Need, doc: &'static str) -> Field {
+    Field { name, shape, need, doc }
+}
+
+const fn case(word: &'static str, doc: &'static str, fields: &'static [Field]) -> Case {
+    Case { word, doc, fields }
+}
+
+/// The whole file.
+pub(crate) static POLICY: Table = Table {
+    title: "the policy",
+    header: "",
+    doc: "One file describes one system: what is backed up, where to, when, for how long, and how it comes back.",
+    choice: Choice::None,
+    fields: &[
+        key(
+            "system",
+            Text(Form::Name),
+            Required,
+            "Name of the system; it is part of every path and tag at the DR site.",
+        ),
+        key("timezone", Text(Form::TimeZone), Default("UTC"), "Zone of schedule, window and retention periods."),
+        key(
+            "objectives",
+            Shape::Table(&OBJECTIVES),
+            Optional,
+            "What is promised; drills and `status` are held against it.",
+        ),
+        key("primary", Shape::Table(&PRIMARY), Required, "Where the system runs."),
+        key("dr", Shape::Table(&DR), Required, "Where everything needed to bring the system back is kept."),
+        key("source", Shape::Tables(&SOURCE, 1), Required, "What is backed up."),
+        key(
+            "schedule",
+            Shape::Table(&SCHEDULE),
+            Optional,
+            "When backups and drills run. Without it they run only by hand.",
+        ),
+        key("retention", Shape::Table(&RETENTION), Optional, "What is kept. Without any rule everything is kept."),
+        key(
+            "plan",
+            Named(&PLAN),
+            Optional,
+            "Recovery plans by name. The plan called `drill` is the one `lifeboat drill` runs; without it a plan is made that restores every source and looks at what came back.",
+        ),
+        key("notify", Shape::Table(&NOTIFY), Optional, "Who hears of incidents."),
+    ],
+};
+
+static OBJECTIVES: Table = Table {
+    title: "objectives",
+    header: "[objectives]",
+    doc: "Objectives that drills are measured against.",
+    choice: Choice::None,
+    fields: &[
+        key(
+            "rpo",
+            Text(Form::Duration),
+            Optional,
+            "Recovery point objective: the most data that may be lost, as time.",
+        ),
+        key(
+            "rto",
+            Text(Form::Duration),
+            Optional,
+            "Recovery time objective: the longest time until the system serves again.",
+        ),
+    ],
+};
+
+static PRIMARY: Table = Table {
+    title: "[primary]",
+    header: "[primary]",
+    doc: "The primary site.",
+    fields: &[key("provider", Text(Form::Words(PROVIDERS)), Required, "`local` (this machine) or `aws`.")],
+    choice: Choice::ByValue(
+        "provider",
+        &[
+            case("local", "The machine lifeboat runs on.", &[]),
+            case(
+                "aws",
+                "An AWS region.",
+                &[key("region", Text(Form::Region), Required, "The region the system runs in.")],
+            ),
+        ],
+    ),
+};
+
+static DR: Table = Table {
+    title: "[dr]",
+    header: "[dr]",
+    doc: "The DR site.",
+    fields: &[
+        key(
+            "provider",
+            Text(Form::Words(PROVIDERS)),
+            Required,
+            "`local` (a directory, best on another machine's disk) or `aws`.",
+        ),
+        key(
+            "repository_password",
+            Text(Form::Secret),
+            Required,
+            "Where the password of the repository is found. Without the password nothing can be restored: keep a copy elsewhere.",
+        ),
+    ],
+    choice: Choice::ByValue(
+        "provider",
+        &[
+            case(
+                "local",
+                "A directory.",
+                &[key(
+                    "path",
+                    Text(Form::AbsolutePath),
+                    Required,
+                    "The directory. It lies in no source, and no source lies in it.",
+                )],
+            ),
+            case(
+                "aws",
+                "A bucket.",
+                &[
+                    key("region", Text(Form::Region), Required, "Region of the bucket and of the copied snapshots."),
+                    key("bucket", Text(Form::Bucket), Required, "The bucket."),
+                    key(
+                        "kms_key",
+                        Text(Form::Plain),
+                        Optional,
+                        "KMS key in that region, id or alias, for copies of encrypted snapshots.",
+                    ),
+                ],
+            ),
+        ],
+    ),
+};
+
+static SOURCE: Table = Table {
+    title: "a source",
+    header: "[[source]]",
+    doc: "One thing that is backed up.",
+    fields: &[
+        key("name", Text(Form::Name), Required, "Unique name; points, plans and restores refer to it."),
+        key("kind", Text(Form::Words(KINDS)), Required, "What it is; decides which keys follow."),
+        key(
+            "beacon",
+            Shape::Table(&BEACON),
+            Optional,
+            "A time mark inside the data, read back after a restore to measure the RPO.",
+        ),
+    ],
+    choice: Choice::ByValue(
+        "kind",
+        &[
+            case(
+                "files",
+                "Directory trees and single files.",
+                &[
+                    key("paths", Texts(Form::AbsolutePath, 1), Required, "Directories and files."),
+                    key(
+                        "exclude",
+                        Texts(Form::Glob, 0),
+                        Default("nothing"),
+                        "Patterns of what is left out; `**` crosses directories.",
+                    ),
+                ],
+            ),
+            case(
+                "logs",
+                "Append-only files: what was read once is not read again.",
+                &[
+                    key(
+                        "paths",
+                        Texts(Form::AbsoluteGlob, 1),
+                        Required,
+                        "Patterns of files; `*` stays within a directory, `**` crosses directories.",
+                    ),
+                    key("exclude", Texts(Form::Glob, 0), Default("nothing"), "Patterns of what is left out."),
+                ],
+            ),
+            case(
+                "image",
+                "A disk image file or a block device.",
+                &[key("path", Text(Form::AbsolutePath), Required, "The file or device.")],
+            ),
+            case(
+                "sqlite",
+                "A SQLite database, taken consistently while it is being written.",
+                &[key("path", Text(Form::AbsolutePath), Required, "The database file.")],
+            ),
+            case(
+                "postgres",
+                "A PostgreSQL database.",
+                &[key("dsn", Text(Form::Secret), Required, "Where the connection string is found.")],
+            ),
+            case(
+                "mysql",
+                "A MariaDB or MySQL database.",
+                &[key("dsn", Text(Form::Secret), Required, "Where the connection string is found.")],
+            ),
+            case(
+                "ebs",
+                "EBS volumes, as snapshots copied to the DR region. The primary is on AWS.",
+                &[
+                    key("select", Shape::Table(&EBS_SELECT), Required, "Which volumes."),
+                    key(
+                        "crash_consistent",
+                        Text(Form::Words(&["instance"])),
+                        Optional,
+                        "`instance`: all volumes of an instance are taken at one moment.",
+                    ),
+                ],
+            ),
+            case(
+                "rds",
+                "An RDS instance or cluster, as snapshots copied to the DR region. The primary is on AWS. Exactly one of `instance` and `cluster`.",
+                &[
+                    key("instance", Text(Form::Plain), Optional, "Identifier of the instance."),
+                    key("cluster", Text(Form::Plain), Optional, "Identifier of the cluster."),
+                    key(
+                        "user",
+                        Text(Form::Secret),
+                        Optional,
+                        "Where the database user is found; needed by `sql` checks and beacons.",
+                    ),
+                    key("password", Text(Form::Secret), Optional, "Where that user's password is found."),
+                ],
+            ),
+        ],
+    ),
+};
+
+static BEACON: Table = Table {
+    title: "a beacon",
+    header: "",
+    doc: "Exactly one of the following. The value read is RFC 3339 text or Unix seconds.",
+    fields: &[],
+    choice: Choice::ByKey(&[
+        case(
+            "sql",
+            "Databases.",
+            &[key(
+                "sql",
+                Text(Form::Plain),
+                Required,
+                "A query with one value, the newest moment in the data. Databases only.",
+            )],
+        ),
+        case(
+            "file",
+            "Files and logs.",
+            &[key(
+                "file",
+                Text(Form::RelativePath),
+                Required,
+                "A file below the source's restored root that holds the moment. Files and logs only.",
+            )],
+        ),
+        case(
+            "newest_entry",
+            "Files and logs.",
+            &[key(
+                "newest_entry",
+                Yes,
+                Required,
+                "The newest modification time among the restored entries; right only for data that is written all the time. Files and logs only.",
+            )],
+        ),
+    ]),
+};
+
+static EBS_SELECT: Table = Table {
+    title: "select",
+    header: "",
+    doc: "Which EBS volumes: exactly one of the following.",
+    fields: &[],
+    choice: Choice::ByKey(&[
+        case("tag", "By tag.", &[key("tag", Text(Form::Tag), Required, "Volumes that carry this tag, `key=value`.")]),
+        case("volumes", "By id.", &[key("volumes", Texts(Form::Volume, 1), Required, "Volumes by id.")]),
+        case(
+            "instance",
+            "By instance.",
+            &[key("instance", Text(Form::Instance), Required, "All volumes of this instance.")],
+        ),
+    ]),
+};
+
+static SCHEDULE: Table = Table {
+    title: "[schedule]",
+    header: "[schedule]",
+    doc: "When backups and drills run, in the policy's time zone.",
+    choice: Choice::None,
+    fields: &[
+        key(
+            "backup",
+            Text(Form::Cadence),
+            Optional,
+            "`daily HH:MM`, `every 30m`, a cron line, or `auto`: as often as the objective and the change rate ask.",
+        ),
+        key("drill", Text(Form::Cadence), Optional, "As `backup`, without `auto`."),
+        key(
+            "window",
+            Text(Form::Window),
+            Optional,
+            "Backups start only within this window; an end before the start is on the next day.",
+        ),
+    ],
+};
+
+static RETENTION: Table = Table {
+    title: "[retention]",
+    header: "[retention]",
+    doc: "What is kept, and what goes to cold storage.",
+    choice: Choice::None,
+    fields: &[
+        key("online", Text(Form::Duration), Optional, "Every point younger than this is kept and answers at once."),
+        key("keep", Shape::Table(&KEEP), Optional, "Beyond `online`: the newest point of each period."),
+        key("archive", Shape::Table(&ARCHIVE), Optional, "Which points go to cold storage."),
+    ],
+};
+
+static KEEP: Table = Table {
+    title: "keep",
+    header: "",
+    doc: "So many periods of each length, counted in the policy's time zone.",
+    choice: Choice::None,
+    fields: &[
+        key("last", Count(1, KEEP_MAX), Optional, "The newest points, whatever their age."),
+        key("hourly", Count(1, KEEP_MAX), Optional, "The newest point of each of so many hours."),
+        key("daily", Count(1, KEEP_MAX), Optional, "The newest point of each of so many days."),
+        key("weekly", Count(1, KEEP_MAX), Optional, "The newest point of each of so many weeks (from Monday)."),
+        key("monthly", Count(1, KEEP_MAX), Optional, "The newest point of each of so many months."),
+        key("yearly", Count(1, KEEP_MAX), Optional, "The newest point of each of so many years."),
+    ],
+};
+
+static ARCHIVE: Table = Table {
+    title: "archive",
+    header: "",
+    doc: "Which points go to cold storage, when, where and for how long.",
+    fields: &[
+        key(
+            "which",
+            Text(Form::Words(&["daily", "weekly", "monthly", "yearly", "all"])),
+            Required,
+            "The newest point of each such period, or `all`.",
+        ),
+        key("after", Text(Form::Duration), Optional, "Age at which a point is archived. Without it, only by hand."),
+        key(
+            "to",
+            Text(Form::Words(&["directory", "glacier", "s3"])),
+            Required,
+            "The cold place; decides which keys follow.",
+        ),
+        key("keep", Text(Form::Duration), Optional, "How long an archive is kept. Without it, for ever."),
+    ],
+    choice: Choice::ByValue(
+        "to",
+        &[
+            case(
+                "directory",
+                "A directory.",
+                &[key("path", Text(Form::AbsolutePath), Required, "The directory. It lies in no source.")],
+            ),
+            case("glacier", "A Glacier vault.", &[key("vault", Text(Form::Plain), Required, "The vault.")]),
+            case(
+                "s3",
+                "An S3 storage class.",
+                &[key(
+                    "class",
+                    Text(Form::Words(&["GLACIER", "DEEP_ARCHIVE", "GLACIER_IR"])),
+                    Required,
+                    "The storage class.",
+                )],
+            ),
+        ],
+    ),
+};
+
+static PLAN: Table = Table {
+    title: "a plan",
+    header: "[plan.NAME]",
+    doc: "An ordered graph of recovery steps, and the checks that prove the result.",
+    choice: Choice::None,
+    fields: &[
+        key(
+            "step",
+            Shape::Tables(&STEP, 0),
+            Optional,
+            "Steps; at least one. They run in parallel where `after` allows.",
+        ),
+        key(
+            "check",
+            Shape::Tables(&CHECK, 0),
+            Optional,
+            "Checks, run in order when all steps are done. The plan `drill` has at least one.",
+        ),
+    ],
+};
+
+static STEP: Table = Table {
+    title: "a step",
+    header: "[[plan.NAME.step]]",
+    doc: "One recovery step: exactly one of `restore`, `script` and `wait`.",
+    fields: &[
+        key(
+            "name",
+            Text(Form::Plain),
+            Default("made from the action, such as `restore files`"),
+            "Unique within the plan; `after` refers to it.",
+        ),
+        key("after", Texts(Form::Plain, 0), Default("nothing"), "Names of steps that must be done before."),
+        key(
+            "timeout",
+            Text(Form::Duration),
+            Default("24h for `restore`, 1h for `script`, one minute more than the wait for `wait`"),
+            "Longest time the step may take.",
+        ),
+    ],
+    choice: Choice::ByKey(&[
+        case(
+            "restore",
+            "Restores a source.",
+            &[
+                key("restore", Text(Form::Plain), Required, "Name of the source to restore."),
+                key(
+                    "to",
+                    Text(Form::RelativePath),
+                    Default("the source's name"),
+                    "Where to, below the fresh target directory.",
+                ),
+            ],
+        ),
+        case(
+            "script",
+            "Runs a recovery script.",
+            &[
+                key(
+                    "script",
+                    Text(Form::FileName),
+                    Required,
+                    "File in `scripts/` beside the policy; a copy is kept at the DR site and run from there.",
+                ),
+                key("args", Texts(Form::Any, 0), Default("none"), "Arguments."),
+            ],
+        ),
+        case("wait", "Waits.", &[key("wait", Text(Form::Duration), Required, "How long.")]),
+    ]),
+};
+
+static CHECK: Table = Table {
+    title: "a check",
+    header: "[[plan.NAME.check]]",
+    doc: "One check: exactly one of `command`, `http`, `tcp`, `sql` and `file`.",
+    fields: &[
+        key(
+            "name",
+            Text(Form::Plain),
+            Default("made from the check, such as `sql on orders`"),
+            "Unique within the plan.",
+        ),
+        key(
+            "within",
+            Text(Form::Duration),
+            Default("30s for `http` and `tcp`; for the others one attempt of at most 60s"),
+            "Tried again until it passes or this has gone by.",
+        ),
+    ],
+    choice: Choice::ByKey(&[
+        case(
+            "command",
+            "A command of the shell.",
+            &[
+                key(
+                    "command",
+                    Text(Form::Plain),
+                    Required,
+                    "Run by `/bin/sh -c` in the target directory; passes with exit code 0.",
+                ),
+                key("expect", Text(Form::Expectation), Optional, "What its standard output must be."),
+            ],
+        ),
+        case(
+            "http",
+            "A web page.",
+            &[
+                key("http", Text(Form::Url), Required, "Fetched with GET."),
+                key("status", Count(100, 599), Default("200"), "The status that passes."),
+                key("body", Text(Form::Plain), Optional, "A text that the body must hold."),
+                key(
+                    "tls_verify",
+                    Flag,
+                    Default("true"),
+                    "`false` accepts any certificate, as a restored server often has another name.",
+                ),
+            ],
+        ),
+        case("tcp", "A port.", &[key("tcp", Text(Form::Address), Required, "Accepts a connection.")]),
+        case(
+            "sql",
+            "A value of a restored database.",
+            &[
+                key("sql", Text(Form::Plain), Required, "A query with one value."),
+                key(
+                    "on",
+                    Text(Form::Plain),
+                    Required,
+                    "The source whose restored database is asked; a step of this plan restores it.",
+                ),
+                key("expect", Text(Form::Expectation), Required, "What the value must be."),
+            ],
+        ),
+        case(
+            "file",
+            "A restored file or directory.",
+            &[
+                key("file", Text(Form::RelativePath), Required, "A path below the target directory that must exist."),
+                key("sha256", Text(Form::Sha256), Optional, "SHA-256 of its content."),
+            ],
+        ),
+    ]),
+};
+
+static NOTIFY: Table = Table {
+    title: "[notify]",
+    header: "[notify]",
+    doc: "Who hears of incidents.",
+    choice: Choice::None,
+    fields: &[
+        key("mail", Shape::Table(&MAIL), Optional, "Mail."),
+        key("webhook", Text(Form::Secret), Optional, "Where the URL of a webhook is found."),
+        key("heartbeat", Text(Form::Secret), Optional, "Where the URL of a dead-man's switch is found."),
+    ],
+};
+
+static MAIL: Table = Table {
+    title: "mail",
+    header: "",
+    doc: "Mail delivery.",
+    choice: Choice::None,
+    fields: &[
+        key("to", Texts(Form::MailAddress, 1), Required, "Recipients."),
+        key("smtp", Text(Form::Secret), Required, "Where the SMTP URL is found."),
+        key("weekly", Text(Form::Weekly), Optional, "When the weekly status is sent."),
+    ],
+};
