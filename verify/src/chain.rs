@@ -164,7 +164,7 @@ const MISSING_DRILLS_MAX: usize = 1000;
 /// The first thing wrong with a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
-    #[error("ledger entry {expected} is missing: after entry {} comes entry {found}", expected - 1)]
+    #[error("ledger entry {expected} is missing: {}", what_comes(*expected, *found))]
     Gap { expected: u64, found: u64 },
     #[error("ledger entry {number} says that it is number {claimed}: entries were renamed or reordered")]
     Number { number: u64, claimed: u64 },
@@ -181,6 +181,14 @@ pub enum ChainError {
         "the ledger ends with hash {actual} at entry {entries}, but its head was noted as {noted}: the last entry was changed or entries were cut off or added"
     )]
     Head { entries: u64, noted: String, actual: String },
+}
+
+fn what_comes(expected: u64, found: u64) -> String {
+    if expected == 1 {
+        format!("the first is entry {found}")
+    } else {
+        format!("after entry {} comes entry {found}", expected - 1)
+    }
 }
 
 fn what_is_there(number: u64, actual: &str) -> String {

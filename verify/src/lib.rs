@@ -3,6 +3,7 @@
 //! `lifeboat` writes these formats, `lifeboat-verify` recomputes them; both use this code and nothing above it.
 
 pub mod chain;
+pub mod compare;
 pub mod events;
 pub mod report;
 

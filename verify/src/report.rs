@@ -316,7 +316,7 @@ pub struct Deficiency {
 pub enum ReportError {
     #[error("line {line} of the events is not an event: {why}")]
     Line { line: usize, why: String },
-    #[error("the events are not gap-free: after event {} comes event {found}", expected - 1)]
+    #[error("the events are not gap-free: after event {} comes event {found}", expected.saturating_sub(1))]
     Sequence { expected: u64, found: u64 },
     #[error("event {seq} of step \"{step}\" {why}")]
     Contradiction { seq: u64, step: String, why: String },
