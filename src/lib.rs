@@ -5,6 +5,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`cli`] | one file per command; turns results into text or JSON and an exit code |
+//! | [`jobs`] | every kind of run from begin to ledger |
 //! | [`backup`] | source -> recovery point: files, logs, image, sqlite |
 //! | [`lifecycle`] | keep, archive, expire; the only room that may delete |
 //! | [`recovery`] | plans: restore and drill; steps, checks, targets, measurement |
@@ -31,5 +32,7 @@ pub mod backup;
 pub mod lifecycle;
 pub mod recovery;
 pub mod report;
+
+pub mod jobs;
 
 pub mod cli;

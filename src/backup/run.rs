@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use lifeboat_verify::chain::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureContext, Captured, Earlier};
@@ -259,7 +260,7 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
 }
 
 /// The points and failures of a run in one sentence, and the ledger's word for it.
-pub fn summarize(outcomes: &[SourceOutcome]) -> (&'static str, String) {
+pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
     let points = outcomes.iter().filter(|outcome| matches!(outcome, SourceOutcome::Point(_))).count();
     let partial = outcomes
         .iter()
@@ -267,9 +268,9 @@ pub fn summarize(outcomes: &[SourceOutcome]) -> (&'static str, String) {
         .count();
     let failed = outcomes.len() - points;
     let outcome = match (points, failed + partial) {
-        (0, _) => "failed",
-        (_, 0) => "done",
-        _ => "partial",
+        (0, _) => Outcome::Failed,
+        (_, 0) => Outcome::Done,
+        _ => Outcome::Partial,
     };
     (outcome, format!("{points} recovery points, {partial} of them partial; {failed} sources failed"))
 }

@@ -4,26 +4,31 @@
 
 use std::collections::BTreeMap;
 
-use lifeboat_verify::chain::{ArchiveMark, DrillMark, Entry, PointMark};
-use lifeboat_verify::events::Event;
+use lifeboat_verify::chain::{DrillMark, ENTRY_FORMAT, Entry, Outcome, PointMark};
+use lifeboat_verify::report::journal_bytes;
 
 use super::Run;
 use super::system::System;
 use crate::ground::Result;
-use crate::ground::failure::OrFail;
 
 /// What a run's ledger entry says beyond its frame.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Closing {
-    /// `done`, `partial` or `failed`.
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     /// One sentence.
     pub summary: String,
     /// Points by id with the SHA-256 of their record.
     pub points: BTreeMap<String, String>,
-    /// Archives by id with the SHA-256 of their record.
-    pub archives: BTreeMap<String, String>,
+    /// Ids of archives.
+    pub archives: Vec<String>,
     pub drill: Option<DrillMark>,
+}
+
+impl Closing {
+    /// A closing without points, archives and drill.
+    pub fn new(outcome: Outcome, summary: impl Into<String>) -> Self {
+        Self { outcome, summary: summary.into(), points: BTreeMap::new(), archives: Vec::new(), drill: None }
+    }
 }
 
 /// Closes a run of `kind`.
@@ -33,45 +38,47 @@ pub struct Closing {
 pub async fn close(run: &Run, system: &System, kind: &str, closing: Closing) -> Result<()> {
     let journal = run
         .step("store journal", || async {
-            let lines = journal_lines(&run.events()?)?;
-            system.dr.put_evidence(&format!("runs/{}.jsonl", run.id()), &lines)
+            system.dr.put_evidence(&format!("runs/{}.jsonl", run.id()), &journal_bytes(&run.events()?))
         })
         .await?;
     run.step("enter in ledger", || async {
         system.ledger().append_once(run.id(), |number, previous| Entry {
+            format: ENTRY_FORMAT,
             number,
             previous,
+            at: run.now(),
             system: system.policy.system.clone(),
             run: run.id().to_owned(),
             kind: kind.to_owned(),
-            outcome: closing.outcome.to_owned(),
-            at: run.now(),
+            outcome: closing.outcome,
             started: run.created(),
             finished: run.now(),
             policy: system.policy.hash(),
             host: system.host.clone(),
             summary: closing.summary.clone(),
-            points: marks(&closing.points, |id, record_sha256| PointMark { id, record_sha256 }),
-            archives: marks(&closing.archives, |id, record_sha256| ArchiveMark { id, record_sha256 }),
+            points: marks(&closing.points),
+            archives: closing.archives.clone(),
             drill: closing.drill.clone(),
             journal_sha256: Some(journal.clone()),
-            ..Entry::blank()
         })
     })
     .await?;
-    run.finish(closing.outcome, &closing.summary)
+    run.finish(outcome_word(closing.outcome), &closing.summary)
 }
 
-fn marks<T>(records: &BTreeMap<String, String>, mark: impl Fn(String, String) -> T) -> Vec<T> {
-    records.iter().map(|(id, sha256)| mark(id.clone(), sha256.clone())).collect()
+fn marks(records: &BTreeMap<String, String>) -> Vec<PointMark> {
+    let mark = |(id, sha256): (&String, &String)| PointMark { id: id.clone(), record_sha256: sha256.clone() };
+    records.iter().map(mark).collect()
 }
 
-/// A journal as it is stored: one JSON object a line.
-pub fn journal_lines(events: &[Event]) -> Result<Vec<u8>> {
-    let mut lines = Vec::new();
-    for event in events {
-        serde_json::to_writer(&mut lines, event).or_fail(|| "cannot write the journal as JSON".to_owned())?;
-        lines.push(b'\n');
+/// The ledger's word for an outcome, as its JSON has it.
+fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "done",
+        Outcome::Partial => "partial",
+        Outcome::Failed => "failed",
+        Outcome::Missed => "missed",
+        Outcome::Skipped => "skipped",
+        Outcome::Cancelled => "cancelled",
     }
-    Ok(lines)
 }

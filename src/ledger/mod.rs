@@ -7,7 +7,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lifeboat_verify::chain::{self, Entry};
 
-use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::site::{ObjectStore, PutMode, StoreErrorKind};
 
@@ -40,7 +39,7 @@ impl Ledger {
             }
             let (number, previous) = match &newest {
                 Some((number, bytes)) => (number + 1, chain::entry_hash(bytes)),
-                None => (1, chain::FIRST_PREVIOUS.to_owned()),
+                None => (1, chain::GENESIS.to_owned()),
             };
             let entry = make(number, previous);
             match self.store.put(&key(number), &entry.to_bytes(), PutMode::CreateNew) {
@@ -91,8 +90,8 @@ impl Ledger {
     }
 
     fn parse(&self, number: u64, bytes: &[u8]) -> Result<Entry> {
-        serde_json::from_slice(bytes)
-            .or_fail(|| format!("entry {number} of the ledger of {:?} is damaged", self.system))
+        Entry::from_bytes(bytes)
+            .map_err(|error| Failure::failed(format!("entry {number} of the ledger of {:?} {error}", self.system)))
     }
 }
 

@@ -1,7 +1,10 @@
 //! Archives a recovery point into a cold directory: a self-contained object, read back before it counts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::cold_object::{self, ColdObject};
@@ -9,9 +12,9 @@ use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, byte_path, durable_file};
-use crate::policy::ArchiveTarget;
+use crate::policy::{ArchiveRule, ArchiveTarget};
 use crate::repository::Repository;
-use crate::site::records::{ArchiveRecord, PointRecord, RECORD_FORMAT};
+use crate::site::records::{ArchiveRecord, PointRecord, PointState, RECORD_FORMAT};
 
 /// What an archive run is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,4 +115,109 @@ fn record(
     };
     system.dr.put_archive(&record)?;
     Ok(record)
+}
+
+/// The points that a rule asks to archive now: old enough, complete, not archived yet, and the newest of their period
+/// (a calendar period in `timezone`) within their source. Pure.
+///
+/// # Errors
+/// When the time zone is unknown.
+pub fn due(
+    points: &[PointRecord],
+    archives: &[ArchiveRecord],
+    rule: &ArchiveRule,
+    timezone: &str,
+    now: Timestamp,
+) -> Result<Vec<PointRecord>> {
+    let zone = TimeZone::get(timezone).or_fail(|| format!("the time zone {timezone:?} is unknown"))?;
+    let age = SignedDuration::try_from(rule.after.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+    let mut newest: BTreeMap<(String, String), &PointRecord> = BTreeMap::new();
+    for point in points.iter().filter(|point| point.state == PointState::Complete) {
+        let period = period(&rule.which, point, &zone);
+        let best = newest.entry((point.source.clone(), period)).or_insert(point);
+        if point.sequence > best.sequence {
+            *best = point;
+        }
+    }
+    let old_enough = |point: &PointRecord| now.duration_since(point.available_time) >= age;
+    let archived = |point: &PointRecord| archives.iter().any(|archive| archive.point == point.id);
+    let mut due: Vec<PointRecord> =
+        newest.into_values().filter(|point| old_enough(point) && !archived(point)).cloned().collect();
+    due.sort_by_key(|point| point.sequence);
+    Ok(due)
+}
+
+/// A text that is equal for two points of the same period.
+fn period(which: &str, point: &PointRecord, zone: &TimeZone) -> String {
+    let date = point.data_time.to_zoned(zone.clone()).date();
+    match which {
+        "yearly" => date.strftime("%Y").to_string(),
+        "monthly" => date.strftime("%Y-%m").to_string(),
+        "weekly" => date.strftime("%G-W%V").to_string(),
+        "daily" => date.to_string(),
+        _ => point.id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(source: &str, sequence: u64, time: &str) -> PointRecord {
+        let time: Timestamp = time.parse().unwrap();
+        PointRecord {
+            format: RECORD_FORMAT,
+            id: format!("{source}-{sequence}"),
+            system: "shop".into(),
+            source: source.into(),
+            kind: "files".into(),
+            run: "r".into(),
+            sequence,
+            data_time: time,
+            available_time: time,
+            bytes: 0,
+            added_bytes: 0,
+            entries: 0,
+            state: PointState::Complete,
+            held: false,
+            missing: Vec::new(),
+            missing_count: 0,
+            snapshot: String::new(),
+            tree: String::new(),
+            roots: Vec::new(),
+            policy: String::new(),
+            host: String::new(),
+            clock_suspect: None,
+        }
+    }
+
+    fn ids(which: &str, after_days: u64, points: &[PointRecord]) -> Vec<String> {
+        let rule = ArchiveRule {
+            which: which.into(),
+            after: Some(std::time::Duration::from_secs(after_days * 86_400)),
+            to: ArchiveTarget::Directory { path: "/cold".into() },
+            keep: None,
+        };
+        let now = "2026-03-15T00:00:00Z".parse().unwrap();
+        let due = due(points, &[], &rule, "Europe/Paris", now).unwrap();
+        due.into_iter().map(|point| point.id).collect()
+    }
+
+    #[test]
+    fn the_newest_of_each_period_in_the_zone_is_due_once_it_is_old_enough() {
+        let mut points = vec![
+            point("a", 1, "2026-01-10T12:00:00Z"),
+            // 00:30 on 1 February in Paris.
+            point("a", 2, "2026-01-31T23:30:00Z"),
+            point("a", 3, "2026-02-20T12:00:00Z"),
+            point("b", 4, "2026-01-05T12:00:00Z"),
+            point("a", 5, "2026-03-10T12:00:00Z"),
+        ];
+        assert_eq!(ids("monthly", 7, &points), ["a-1", "a-3", "b-4"]);
+        assert_eq!(ids("monthly", 0, &points), ["a-1", "a-3", "b-4", "a-5"]);
+        assert_eq!(ids("all", 40, &points), ["a-1", "a-2", "b-4"]);
+        assert_eq!(ids("yearly", 400, &points), [""; 0]);
+        points[0].state = PointState::Partial;
+        assert_eq!(ids("monthly", 7, &points), ["a-3", "b-4"]);
+    }
 }

@@ -102,7 +102,7 @@ impl DrSite {
         }
         let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
         let marker = Marker { format: RECORD_FORMAT, system: system.to_owned() };
-        match store.put(MARKER, &to_json(&marker)?, PutMode::CreateNew) {
+        match store.put(MARKER, &record_bytes(&marker)?, PutMode::CreateNew) {
             Ok(()) => Ok(Self { store, system: system.to_owned() }),
             Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open_local(directory, system),
             Err(error) => Err(error.into()),
@@ -145,7 +145,7 @@ impl DrSite {
         }
         let in_force =
             PolicyInForce { format: RECORD_FORMAT, system: self.system.clone(), policy, scripts: hashes, since: now };
-        Ok(self.store.put(POLICY_IN_FORCE, &to_json(&in_force)?, PutMode::Replace)?)
+        Ok(self.store.put(POLICY_IN_FORCE, &record_bytes(&in_force)?, PutMode::Replace)?)
     }
 
     /// The policy in force, `None` before the first backup.
@@ -216,7 +216,7 @@ impl DrSite {
     }
 
     fn put_record<T: Serialize>(&self, key: &str, record: &T) -> Result<String> {
-        let bytes = to_json(record)?;
+        let bytes = record_bytes(record)?;
         self.put_by_content(key, &bytes)?;
         Ok(sha256_hex(&bytes))
     }

@@ -1,0 +1,153 @@
+//! `lifeboat backup`
+
+use clap::Args;
+use serde_json::json;
+
+use super::global::Global;
+use super::{block_on, output, resume};
+use crate::backup::run::{BackupRequest, SourceOutcome, nothing_backed_up};
+use crate::ground::{Failure, Progress, Result};
+use crate::jobs;
+use crate::jobs::backup::BackupDone;
+use crate::report::humane;
+use crate::site::records::{PointRecord, PointState};
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The system; may be left out when there is one policy
+    system: Option<String>,
+    /// All systems, one after the other
+    #[arg(long, conflicts_with_all = ["system", "source"])]
+    all: bool,
+    /// Only this source; may be given several times
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Finish what an interrupted backup left and start nothing new
+    #[arg(long = "continue")]
+    continue_only: bool,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
+    if !arguments.all {
+        return one_system(global, arguments, arguments.system.as_deref());
+    }
+    let mut worst = 0;
+    for path in global.policy_paths()? {
+        let outcome = super::global::read_policy(&path).and_then(|policy| one_system(global, arguments, Some(&policy.system)));
+        let code = outcome.unwrap_or_else(|failure| {
+            super::report(&failure);
+            super::exit_code(failure.kind)
+        });
+        worst = match (worst, code) {
+            (0, code) => code,
+            (worst, 0) => worst,
+            // Some systems are done, some are not.
+            (worst, code) if worst == code => worst,
+            _ => 3,
+        };
+    }
+    Ok(worst)
+}
+
+fn one_system(global: &Global, arguments: &Arguments, system: Option<&str>) -> Result<u8> {
+    let system = global.open_or_create_system(global.policy_of(system)?)?;
+    let _lock = system.lock("backup")?;
+    resume::other_kinds(global, &system, jobs::backup::KIND)?;
+    let request = BackupRequest { sources: arguments.source.clone() };
+    let done = match arguments.continue_only {
+        true => block_on(jobs::backup::continue_interrupted(&system))?,
+        false => block_on(jobs::backup::backup(&system, &request))?,
+    };
+    let Some(last) = done.last() else {
+        return if global.json { output::json(&json!({ "continued": [] })).map(|()| 0) } else { output::line("nothing was interrupted").map(|()| 0) };
+    };
+    print_result(global, &system.policy.system, &done, last)?;
+    for failed in failures(last) {
+        global.terminal().warn(&failed);
+    }
+    judge(&done)
+}
+
+fn points(done: &BackupDone) -> Vec<&PointRecord> {
+    done.outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            SourceOutcome::Point(point) => Some(point),
+            SourceOutcome::Failed { .. } => None,
+        })
+        .collect()
+}
+
+/// What is missing, a sentence each: sources that failed, and the first entries that a partial point lacks.
+fn failures(done: &BackupDone) -> Vec<String> {
+    const NAMED_MAX: usize = 20;
+    let mut sentences = Vec::new();
+    for outcome in &done.outcomes {
+        match outcome {
+            SourceOutcome::Failed { source, error } => sentences.push(format!("{source}: no recovery point: {error}")),
+            SourceOutcome::Point(point) => {
+                let named = point.missing.iter().take(NAMED_MAX);
+                sentences.extend(named.map(|entry| format!("{}: {}: {}", point.source, entry.path, entry.reason)));
+                let rest = point.missing_count.saturating_sub(NAMED_MAX as u64);
+                if rest > 0 {
+                    sentences.push(format!("{}: and {rest} more", point.source));
+                }
+                sentences.extend(point.clock_suspect.iter().map(|why| format!("{}: {why}", point.source)));
+            }
+        }
+    }
+    sentences
+}
+
+fn print_result(global: &Global, system: &str, done: &[BackupDone], last: &BackupDone) -> Result<()> {
+    if global.json {
+        let failed: Vec<_> = last
+            .outcomes
+            .iter()
+            .filter_map(|outcome| match outcome {
+                SourceOutcome::Failed { source, error } => Some(json!({ "source": source, "error": error })),
+                SourceOutcome::Point(_) => None,
+            })
+            .collect();
+        let continued: Vec<&str> = done.iter().filter(|done| done.continued).map(|done| done.run.as_str()).collect();
+        return output::json(&json!({
+            "system": system, "run": last.run, "points": points(last), "failed": failed, "continued": continued,
+        }));
+    }
+    for done in done {
+        let how = if done.continued { " (continued)" } else { "" };
+        output::line(&format!("run {}{how}", done.run))?;
+        let rows: Vec<Vec<String>> = points(done).iter().map(|point| row(point)).collect();
+        output::table(&["POINT", "STATE", "ENTRIES>", "SIZE>", "ADDED>"], &rows)?;
+    }
+    Ok(())
+}
+
+fn row(point: &PointRecord) -> Vec<String> {
+    let state = match point.state {
+        PointState::Complete => "complete".to_owned(),
+        PointState::Partial => format!("partial, {} missing", point.missing_count),
+    };
+    let bytes = humane::bytes;
+    vec![point.id.clone(), state, point.entries.to_string(), bytes(point.bytes), bytes(point.added_bytes)]
+}
+
+/// Over all runs carried out: nothing made fails, anything missing is "in part".
+fn judge(done: &[BackupDone]) -> Result<u8> {
+    let mut code = 0;
+    for done in done {
+        if points(done).is_empty() {
+            return Err(nothing_backed_up(&done.outcomes));
+        }
+        let whole = done
+            .outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, SourceOutcome::Point(point) if point.state == PointState::Complete));
+        if !whole {
+            code = super::exit_code(Failure::partial("").kind);
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,73 @@
+//! `lifeboat verify`
+
+use clap::Args;
+use serde_json::json;
+
+use super::global::Global;
+use super::output;
+use crate::ground::failure::OrFail;
+use crate::ground::{Failure, Progress, Result};
+use crate::report::humane;
+use crate::repository::VerifyDepth;
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The system; may be left out when there is one policy
+    system: Option<String>,
+    /// Read the data too: all of it, or a percentage chosen at random
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    read_data: Option<u8>,
+}
+
+/// Runs the command.
+pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
+    let system = global.open_system(global.policy_of(arguments.system.as_deref())?)?;
+    let repository = system.open_repository()?;
+    let _reading = repository.lock_shared(system.clock.now());
+    let depth = match arguments.read_data {
+        Some(percent) => VerifyDepth::Data { percent, seed: random_seed()? },
+        None => VerifyDepth::Structure,
+    };
+    system.progress.begin("verifying", None);
+    let report = repository.verify(depth, system.progress.as_ref());
+    system.progress.end();
+    let mut report = report?;
+    let snapshots: Vec<String> = repository.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
+    for point in system.dr.points()? {
+        if !snapshots.contains(&point.snapshot) {
+            report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
+        }
+    }
+    if global.json {
+        output::json(&json!({
+            "system": system.policy.system, "snapshots": report.snapshots, "packs": report.packs,
+            "packs_read": report.packs_read, "blobs": report.blobs, "bytes_read": report.bytes_read,
+            "damage": report.damage,
+        }))?;
+    } else {
+        output::line(&format!(
+            "{} snapshots, {} packs with {} blobs; {} packs read, {}",
+            report.snapshots,
+            report.packs,
+            report.blobs,
+            report.packs_read,
+            humane::bytes(report.bytes_read)
+        ))?;
+    }
+    if report.damage.is_empty() {
+        return Ok(0);
+    }
+    for damage in &report.damage {
+        eprintln!("damage: {damage}");
+    }
+    Err(Failure::failed(format!("the repository of {:?} is damaged in {} places", system.policy.system, report.damage.len()))
+        .hint("restore what you need from points that are whole, and copy the repository before anything is mended"))
+}
+
+fn random_seed() -> Result<u64> {
+    let mut seed = [0_u8; 8];
+    getrandom::fill(&mut seed).or_fail(|| "no random bytes to be had".to_owned())?;
+    Ok(u64::from_le_bytes(seed))
+}

@@ -1,0 +1,119 @@
+//! Backup runs.
+
+use std::collections::BTreeMap;
+
+use lifeboat_verify::events::EventKind;
+
+use super::unfinished;
+use crate::backup::run::{self, BackupRequest, SourceOutcome};
+use crate::engine::Run;
+use crate::engine::closing::{Closing, close};
+use crate::engine::system::System;
+use crate::ground::{Failure, Result};
+use crate::policy::Policy;
+use crate::repository::Repository;
+use crate::site::dr::sha256_hex;
+
+/// The kind's word in catalog and ledger.
+pub const KIND: &str = "backup";
+
+/// A backup run that was carried out to its end.
+#[derive(Debug, Clone)]
+pub struct BackupDone {
+    pub run: String,
+    pub outcomes: Vec<SourceOutcome>,
+    /// True when an earlier process had begun it.
+    pub continued: bool,
+    /// True when a source had been read before this process began: its point may be older than the command.
+    began_reading: bool,
+}
+
+/// Continues what was interrupted, then backs up; all runs that were carried out, the asked one last.
+///
+/// An interrupted run of the same request that had not read anything yet *is* the asked one.
+///
+/// # Errors
+/// Wrong input before anything is started; failed when the DR site cannot be written (the run stays to be continued).
+pub async fn backup(system: &System, request: &BackupRequest) -> Result<Vec<BackupDone>> {
+    check_sources(&system.policy, request)?;
+    let repository = system.open_or_create_repository()?;
+    let mut done = continue_with(system, &repository).await?;
+    let asked_is_done = done.last().is_some_and(|last| !last.began_reading && covers(last, system, request));
+    if !asked_is_done {
+        let _reading = repository.lock_shared(system.clock.now())?;
+        let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, request)?;
+        done.push(perform(&run, system, &repository, request, false, false).await?);
+    }
+    Ok(done)
+}
+
+/// Continues interrupted backup runs and starts nothing new.
+pub async fn continue_interrupted(system: &System) -> Result<Vec<BackupDone>> {
+    let repository = system.open_or_create_repository()?;
+    continue_with(system, &repository).await
+}
+
+async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<BackupDone>> {
+    let mut done = Vec::new();
+    for row in unfinished(system, KIND)? {
+        let _reading = repository.lock_shared(system.clock.now())?;
+        let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
+        system.progress.warn(&format!("continuing the backup run {} that was interrupted", run.id()));
+        let began_reading = run
+            .events()?
+            .iter()
+            .any(|event| event.kind == EventKind::Succeeded && event.step.starts_with("read "));
+        done.push(perform(&run, system, repository, &run.input()?, true, began_reading).await?);
+    }
+    Ok(done)
+}
+
+fn covers(done: &BackupDone, system: &System, request: &BackupRequest) -> bool {
+    let made: Vec<&str> = done
+        .outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            SourceOutcome::Point(point) => point.source.as_str(),
+            SourceOutcome::Failed { source, .. } => source.as_str(),
+        })
+        .collect();
+    let wanted = |name: &String| request.sources.is_empty() || request.sources.contains(name);
+    system.policy.sources.iter().map(|source| &source.name).filter(|name| wanted(name)).all(|name| made.contains(&name.as_str()))
+}
+
+async fn perform(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    request: &BackupRequest,
+    continued: bool,
+    began_reading: bool,
+) -> Result<BackupDone> {
+    let outcomes = run::backup(run, system, repository, request).await?;
+    let (outcome, summary) = run::summarize(&outcomes);
+    let mut closing = Closing::new(outcome, summary);
+    closing.points = point_marks(&outcomes)?;
+    close(run, system, KIND, closing).await?;
+    Ok(BackupDone { run: run.id().to_owned(), outcomes, continued, began_reading })
+}
+
+fn point_marks(outcomes: &[SourceOutcome]) -> Result<BTreeMap<String, String>> {
+    let mut marks = BTreeMap::new();
+    for outcome in outcomes {
+        if let SourceOutcome::Point(point) = outcome {
+            marks.insert(point.id.clone(), sha256_hex(&crate::site::dr::record_bytes(point)?));
+        }
+    }
+    Ok(marks)
+}
+
+fn check_sources(policy: &Policy, request: &BackupRequest) -> Result<()> {
+    for name in &request.sources {
+        if policy.source(name).is_none() {
+            let known: Vec<&str> = policy.sources.iter().map(|source| source.name.as_str()).collect();
+            return Err(Failure::wrong_input(format!("the system {:?} has no source {name:?}", policy.system))
+                .hint(format!("its sources are: {}", known.join(", "))));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Drill runs: carry the plan out, then turn the journal into the report and enter both into the ledger.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lifeboat_verify::chain::{DrillMark, Outcome};
+use lifeboat_verify::events::Isolated;
+use lifeboat_verify::report::{Report, from_journal, journal_bytes};
+use serde::{Deserialize, Serialize};
+
+use super::unfinished;
+use crate::catalog::DrillRow;
+use crate::engine::Run;
+use crate::engine::closing::{Closing, close};
+use crate::engine::system::{System, repository_password};
+use crate::ground::failure::OrFail;
+use crate::ground::{Failure, Result};
+use crate::policy::{self, Policy};
+use crate::recovery::drill::{DrillContext, drill as carry_out};
+use crate::report::html;
+
+/// The kind's word in catalog and ledger.
+pub const KIND: &str = "drill";
+
+/// What a drill is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillRequest {
+    pub plan: String,
+    /// "Had it happened then."
+    pub at: Option<Timestamp>,
+    /// Gap-free within the system, from 1.
+    pub number: u64,
+    /// Who asked: a user's name.
+    pub identity: String,
+}
+
+/// A drill that was carried out to its end, whatever its verdict.
+#[derive(Debug, Clone)]
+pub struct DrillDone {
+    pub run: String,
+    pub report: Report,
+    pub report_json: PathBuf,
+    pub report_html: PathBuf,
+}
+
+/// The policy in force at the DR site: a drill carries out what is stored there, never what lies beside the primary.
+///
+/// # Errors
+/// Wrong input when no backup was made yet.
+pub fn policy_in_force(system: &System) -> Result<Policy> {
+    let in_force = system.dr.policy_in_force()?.ok_or_else(|| {
+        Failure::wrong_input(format!("the DR site of {:?} holds no policy yet", system.policy.system))
+            .hint("make a first backup with `lifeboat backup`")
+    })?;
+    let text = system.dr.policy_text(&in_force.policy)?;
+    Ok(policy::parse("policy in force at the DR site", &text)?)
+}
+
+/// The number of the next drill.
+pub fn next_number(system: &System) -> Result<u64> {
+    let known = system.catalog.drills(&system.policy.system)?.iter().map(|drill| drill.drill).max().unwrap_or(0);
+    let begun = unfinished(system, KIND)?.len() as u64;
+    let stored = system.dr.store().list("reports/")?;
+    let number = |key: &str| key.split('/').nth(1)?.parse::<u64>().ok();
+    let stored = stored.iter().filter_map(|object| number(&object.key)).max().unwrap_or(0);
+    Ok(known.max(stored) + begun + 1)
+}
+
+/// Carries out a new drill.
+pub async fn drill(system: &System, policy: Policy, request: &DrillRequest, isolated: Isolated) -> Result<DrillDone> {
+    let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, request)?;
+    perform(&run, system, policy, request, isolated).await
+}
+
+/// Continues interrupted drills and starts nothing new.
+pub async fn continue_interrupted(system: &System, policy: &Policy, isolated: &Isolated) -> Result<Vec<DrillDone>> {
+    let mut done = Vec::new();
+    for row in unfinished(system, KIND)? {
+        let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
+        system.progress.warn(&format!("continuing the drill run {} that was interrupted", run.id()));
+        let request: DrillRequest = run.input()?;
+        done.push(perform(&run, system, policy.clone(), &request, isolated.clone()).await?);
+    }
+    Ok(done)
+}
+
+async fn perform(
+    run: &Run,
+    system: &System,
+    policy: Policy,
+    request: &DrillRequest,
+    isolated: Isolated,
+) -> Result<DrillDone> {
+    let repository = system.open_repository()?;
+    let _reading = repository.lock_shared(system.clock.now())?;
+    let in_force = system.dr.policy_in_force()?;
+    let scripts = in_force.map(|in_force| system.dr.scripts(&in_force)).transpose()?.unwrap_or_default();
+    let context = DrillContext {
+        repository: repository.clone(),
+        points: system.dr.points()?,
+        secrets: vec![repository_password(&policy.dr).resolve()?],
+        policy,
+        scripts,
+        target: system.state.drill_target(run.id()),
+        isolation: isolated,
+        clock: Arc::clone(&system.clock),
+        progress: Arc::clone(&system.progress),
+        drill_number: request.number,
+        at: request.at,
+        plan_name: request.plan.clone(),
+        trigger: "command".to_owned(),
+        identity: request.identity.clone(),
+        host: system.host.clone(),
+    };
+    carry_out(run, context).await?;
+    report(run, system, request).await
+}
+
+/// The evidence is what the journal said at the moment the plan ended; it is stored before anything is derived from it.
+async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<DrillDone> {
+    let directory = format!("reports/{:06}", request.number);
+    let journal: String = run
+        .step("keep evidence", || async {
+            let journal = journal_bytes(&run.events()?);
+            system.dr.put_evidence(&format!("{directory}/events.jsonl"), &journal)?;
+            String::from_utf8(journal).or_fail(|| "the journal is not text".to_owned())
+        })
+        .await?;
+    let report = from_journal(run.id(), journal.as_bytes()).or_fail(|| "cannot make the drill's report".to_owned())?;
+    let report_sha256: String = run
+        .step("write report", || async {
+            let events = lifeboat_verify::report::read_journal(journal.as_bytes()).or_fail(|| "cannot read the evidence".to_owned())?;
+            system.dr.put_evidence(&format!("{directory}/report.html"), html(&report, &events).as_bytes())?;
+            system.dr.put_evidence(&format!("{directory}/report.json"), &lifeboat_verify::json_bytes(&report))
+        })
+        .await?;
+    enter(run, system, &report, report_sha256).await?;
+    let place = PathBuf::from(system.dr.describe()).join(&directory);
+    Ok(DrillDone {
+        run: run.id().to_owned(),
+        report,
+        report_json: place.join("report.json"),
+        report_html: place.join("report.html"),
+    })
+}
+
+async fn enter(run: &Run, system: &System, report: &Report, report_sha256: String) -> Result<()> {
+    let verdict = report.verdict.overall.word().to_owned();
+    system.catalog.put_drill(&drill_row(report, run.now()))?;
+    let outcome = if report.passed { Outcome::Done } else { Outcome::Failed };
+    let mut closing = Closing::new(outcome, format!("drill {}: {verdict}", report.drill));
+    closing.drill = Some(DrillMark {
+        number: report.drill,
+        report_sha256,
+        passed: report.passed,
+        rpo_seconds: report.rpo_seconds,
+        rto_seconds: report.rto_seconds,
+    });
+    close(run, system, KIND, closing).await
+}
+
+/// What the catalog lists of a report.
+pub fn drill_row(report: &Report, finished: Timestamp) -> DrillRow {
+    DrillRow {
+        system: report.system.clone(),
+        drill: report.drill,
+        run: report.run.clone(),
+        plan: report.plan.clone(),
+        finished,
+        passed: report.passed,
+        verdict: report.verdict.overall.word().to_owned(),
+        rpo_seconds: report.rpo_seconds,
+        rto_seconds: report.rto_seconds,
+    }
+}
