@@ -70,7 +70,7 @@ have_rust() {
     local wanted found
     wanted=$(wanted_rust)
     if command -v rustup >/dev/null && [[ -z ${RUSTUP_TOOLCHAIN:-} ]]; then
-        rustup toolchain list 2>/dev/null | grep -q "^$wanted" || return 1
+        [[ $(rustup toolchain list 2>/dev/null) == *"$wanted"* ]] || return 1
     fi
     found=$(cd "$ROOT" && cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
     [[ $(printf '%s\n%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1) == "$wanted" ]]
@@ -79,7 +79,7 @@ have_rust() {
 # Debian's rustup package where there is one and nothing of the distribution's own Rust is in its way;
 # otherwise Rust's own installer.
 install_rustup() {
-    if ! command -v cargo >/dev/null && apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+    if ! command -v cargo >/dev/null && [[ $(apt-cache policy rustup 2>/dev/null) =~ Candidate:\ [0-9] ]]; then
         install_packages rustup
         return
     fi

@@ -1,1 +1,2 @@
 //! Faces for people and scripts: one file per command.
+pub mod quickstart;
