@@ -1,0 +1,296 @@
+//! What the black-box tests stand on: the program in an environment of its own, and nothing of the machine's.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+pub mod orders;
+pub mod tree;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A machine of its own in a temporary directory: home, temporary files, policies, state, primary and DR site.
+pub struct World {
+    root: TempDir,
+    program: PathBuf,
+    user: Option<u32>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("lifeboat-test-").tempdir().unwrap();
+        for directory in ["home", "tmp", "primary"] {
+            fs::create_dir(root.path().join(directory)).unwrap();
+        }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_lifeboat"));
+        Self { root, program, user: None, environment: Vec::new() }
+    }
+
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.path().canonicalize().unwrap().join(relative)
+    }
+
+    pub fn policies(&self) -> PathBuf {
+        self.path("policies")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn primary(&self) -> PathBuf {
+        self.path("primary")
+    }
+
+    pub fn dr(&self) -> PathBuf {
+        self.path("dr")
+    }
+
+    pub fn tmp(&self) -> PathBuf {
+        self.path("tmp")
+    }
+
+    /// Sets a variable for every command that follows.
+    pub fn set_variable(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+    }
+
+    /// Forgets the variables set so far.
+    pub fn clear_variables(&mut self) {
+        self.environment.clear();
+    }
+
+    /// Gives everything to an unprivileged user and runs the commands that follow as that user. Root only.
+    pub fn hand_over(&mut self, user: u32) {
+        let program = self.path("lifeboat");
+        if fs::hard_link(&self.program, &program).is_err() {
+            fs::copy(&self.program, &program).unwrap();
+        }
+        let status = Command::new("chown").arg("-Rh").arg(user.to_string()).arg(self.root.path()).status().unwrap();
+        assert!(status.success());
+        // The program may be one more name of the shared build; it goes back to root.
+        std::os::unix::fs::chown(&program, Some(0), None).unwrap();
+        self.program = program;
+        self.user = Some(user);
+    }
+
+    /// The program with `--policies` and `--state`, ready to be spawned.
+    pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
+        let mut command = self.bare_command();
+        command.arg("--policies").arg(self.policies()).arg("--state").arg(self.state()).args(arguments);
+        command
+    }
+
+    /// The program without any argument.
+    pub fn bare_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.path("home")).env("TMPDIR", self.tmp()).env("LC_ALL", "C.UTF-8");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.root.path()).stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// Runs the program and waits for it.
+    pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Output {
+        Output::of(self.command(arguments))
+    }
+
+    /// Writes the policy of `system`.
+    pub fn write_policy(&self, system: &str, text: &str) -> PathBuf {
+        fs::create_dir_all(self.policies().join("scripts")).unwrap();
+        let path = self.policies().join(format!("{system}.toml"));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes a recovery script beside the policies.
+    pub fn write_script(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.policies().join("scripts").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The head of a policy for this world: system, objectives, both sites and a password file (made when missing).
+    pub fn policy_head(&self, system: &str, objectives: &str) -> String {
+        let password = self.password_file();
+        if !password.exists() {
+            fs::write(&password, "correct horse battery staple\n").unwrap();
+        }
+        format!(
+            "system = \"{system}\"\ntimezone = \"UTC\"\nobjectives = {objectives}\n\n[primary]\nprovider = \"local\"\n\n\
+             [dr]\nprovider = \"local\"\npath = \"{}\"\nrepository_password = \"file:{}\"\n\n",
+            self.dr().display(),
+            password.display(),
+        )
+    }
+
+    /// Where [`World::policy_head`] keeps the repository's password: outside of policies and state.
+    pub fn password_file(&self) -> PathBuf {
+        self.path("repository.password")
+    }
+
+    /// A policy with one `files` source on the primary directory.
+    pub fn write_files_policy(&self, system: &str) {
+        let head = self.policy_head(system, "{ rpo = \"1h\", rto = \"15m\" }");
+        let primary = self.primary();
+        self.write_policy(
+            system,
+            &format!("{head}[[source]]\nname = \"files\"\nkind = \"files\"\npaths = [\"{}\"]\n", primary.display()),
+        );
+    }
+
+    /// The points of a system, oldest first.
+    pub fn points(&self, system: &str) -> Vec<Value> {
+        let mut points = self.run(["points", system, "--json"]).expect(0).list("points");
+        points.sort_by_key(|point| point["available_time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
+        points
+    }
+
+    /// The id of the newest point of a source.
+    pub fn newest_point(&self, system: &str, source: &str) -> String {
+        let points = self.points(system);
+        let newest = points.iter().rfind(|point| point["source"] == source);
+        newest.unwrap_or_else(|| panic!("{source} has a point")).text("id")
+    }
+
+    /// Restores one source into a new directory below this world and gives that directory.
+    pub fn restore_source(&self, system: &str, source: &str, name: &str) -> PathBuf {
+        let target = self.path(name);
+        let _ = self.run(["restore", system, "--source", source, "--to", target.to_str().unwrap()]).expect(0);
+        target
+    }
+}
+
+/// What a command left. Unread output is a forgotten assertion.
+#[must_use]
+#[derive(Debug)]
+pub struct Output {
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub code: Option<i32>,
+    line: String,
+}
+
+impl Output {
+    /// Runs a command and takes all it says.
+    pub fn of(mut command: Command) -> Self {
+        let line = format!("{command:?}");
+        let output = command.output().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!stderr.contains("panicked at"), "{line} panicked:\n{stderr}");
+        Self { stdout: output.stdout, stderr, code: output.status.code(), line }
+    }
+
+    /// Fails the test unless the exit code is this one.
+    pub fn expect(self, code: i32) -> Self {
+        let words = format!("{}\nstdout: {}\nstderr: {}", self.line, self.text(), self.stderr);
+        assert_eq!(self.code, Some(code), "exit code of {words}");
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The one JSON document on stdout.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{} printed no JSON: {error}\n{}\n{}", self.line, self.text(), self.stderr))
+    }
+
+    /// The list under a key of the document.
+    pub fn list(&self, key: &str) -> Vec<Value> {
+        let document = self.json();
+        document[key].as_array().unwrap_or_else(|| panic!("no list {key} in {document:#}")).clone()
+    }
+
+    /// Fails the test unless both words of output hold each text.
+    pub fn says(self, texts: &[&str]) -> Self {
+        let all = format!("{}{}", self.stderr, self.text());
+        for text in texts {
+            assert!(all.contains(text), "{} does not say {text:?}:\n{all}", self.line);
+        }
+        self
+    }
+}
+
+/// Reading JSON in tests.
+pub trait Field {
+    /// The text under a key.
+    fn text(&self, key: &str) -> String;
+    /// The number under a key.
+    fn number(&self, key: &str) -> f64;
+}
+
+impl Field for Value {
+    fn text(&self, key: &str) -> String {
+        self[key].as_str().unwrap_or_else(|| panic!("no text {key} in {self:#}")).to_owned()
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {self:#}"))
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::getuid().is_root()
+}
+
+/// Whether the tests that take hours were asked for.
+pub fn is_long() -> bool {
+    std::env::var_os("LIFEBOAT_LONG").is_some()
+}
+
+/// Says why a test does nothing here; shown by `cargo test -- --nocapture` and in failed runs.
+pub fn skip(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
+/// Bytes of all files below a directory.
+pub fn directory_bytes(directory: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let metadata = entry.metadata().unwrap();
+        bytes += if metadata.is_dir() { directory_bytes(&entry.path()) } else { metadata.len() };
+    }
+    bytes
+}
+
+/// All regular files below a directory.
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().map(Result::unwrap) {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files.extend(files_below(&entry.path())),
+            kind if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
