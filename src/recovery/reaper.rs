@@ -1,0 +1,206 @@
+//! Finds and ends the processes that belong to a drill.
+//!
+//! A process belongs to a drill when its environment carries the drill's run id, or when it is still in a process group
+//! that the drill started. What a script hands to somebody else (a service manager, a container engine) is not seen.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long processes have between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// Rounds of KILL before what is left is named: a process that makes new ones is met again in the next round.
+const ROUNDS: u32 = 10;
+
+/// Process groups started by this process for a drill: leader and the leader's start time. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Groups(Arc<Mutex<BTreeSet<(u32, u64)>>>);
+
+impl Groups {
+    /// Remembers the group that a child leads; must be called before the child is waited for.
+    pub fn add(&self, leader: Option<u32>) {
+        let Some(leader) = leader else { return };
+        if let Some(stat) = Stat::read(leader) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((leader, stat.start));
+        }
+    }
+
+    /// A group's id stays taken while the group has members; one whose leader is a later process is another group.
+    fn holds(&self, stat: &Stat) -> bool {
+        let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(&(leader, start)) = groups.iter().find(|(leader, _)| *leader == stat.group) else { return false };
+        stat.start >= start && Stat::read(leader).is_none_or(|now| now.start == start)
+    }
+}
+
+/// What is needed of `/proc/PID/stat` (proc(5)).
+struct Stat {
+    zombie: bool,
+    group: u32,
+    start: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything, so the fields are counted from the last parenthesis.
+        let end = text.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        Some(Self {
+            zombie: matches!(*fields.first()?, "Z" | "X"),
+            group: fields.get(2)?.parse().ok()?,
+            start: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// Which processes are meant.
+pub struct Belonging<'a> {
+    /// Entries (`NAME=value`) that all must be in a process's environment.
+    pub marks: Vec<String>,
+    /// Or: any of these groups.
+    pub groups: Option<&'a Groups>,
+}
+
+impl Belonging<'_> {
+    fn holds(&self, pid: u32) -> bool {
+        let Some(stat) = Stat::read(pid).filter(|stat| !stat.zombie) else { return false };
+        self.marked(pid) || self.groups.is_some_and(|groups| groups.holds(&stat))
+    }
+
+    fn marked(&self, pid: u32) -> bool {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let has = |mark: &String| environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes());
+        !self.marks.is_empty() && self.marks.iter().all(has)
+    }
+}
+
+/// What [`end`] did.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// Processes that were still running.
+    pub processes: u64,
+    /// Those that could not be ended, named.
+    pub left: Vec<String>,
+}
+
+/// Ends all processes that belong: TERM, and KILL two seconds later. Never this process itself. Blocks.
+pub fn end(belonging: &Belonging<'_>) -> Ended {
+    let mut seen = BTreeSet::new();
+    let first = find(belonging);
+    signal(&first, Signal::TERM, &mut seen);
+    let deadline = Instant::now() + GRACE;
+    let mut remaining = if first.is_empty() { first } else { wait(belonging, deadline) };
+    for _ in 0..ROUNDS {
+        if remaining.is_empty() {
+            break;
+        }
+        signal(&remaining, Signal::KILL, &mut seen);
+        remaining = wait(belonging, Instant::now() + Duration::from_millis(300));
+    }
+    let left = remaining.iter().map(|(pid, _)| format!("process {pid} ({})", name(*pid))).collect();
+    Ended { processes: seen.len() as u64, left }
+}
+
+fn find(belonging: &Belonging<'_>) -> Vec<(u32, OwnedFd)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| pid != std::process::id() && pid > 1).filter_map(|pid| held(pid, belonging)).collect()
+}
+
+/// The handle is taken before the process is looked at: a process id that passes to another process in between
+/// cannot bring the signal to the wrong one.
+fn held(pid: u32, belonging: &Belonging<'_>) -> Option<(u32, OwnedFd)> {
+    let handle = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+    belonging.holds(pid).then_some((pid, handle))
+}
+
+fn signal(processes: &[(u32, OwnedFd)], signal: Signal, seen: &mut BTreeSet<u32>) {
+    for (pid, handle) in processes {
+        seen.insert(*pid);
+        // One that has just ended by itself, or may not be ended, shows in the next look.
+        let _ = pidfd_send_signal(handle, signal);
+    }
+}
+
+fn wait(belonging: &Belonging<'_>, deadline: Instant) -> Vec<(u32, OwnedFd)> {
+    loop {
+        let remaining = find(belonging);
+        if remaining.is_empty() || Instant::now() >= deadline {
+            return remaining;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn name(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "unknown".into(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Starts `sleep` that outlives its parents: forked twice, in a session of its own.
+    fn daemon(mark: &str, prelude: &str) -> u32 {
+        let line = format!("{prelude} setsid sh -c '{prelude} sleep 60 >/dev/null 2>&1 & echo $!'");
+        let output = Command::new("/bin/sh").args(["-c", &line]).env("LIFEBOAT_TEST", mark).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    }
+
+    fn alive(pid: u32) -> bool {
+        Stat::read(pid).is_some_and(|stat| !stat.zombie)
+    }
+
+    fn mark() -> String {
+        format!("{}-{:?}", std::process::id(), std::thread::current().id())
+    }
+
+    #[test]
+    fn a_daemon_is_ended_by_its_mark_and_others_are_not() {
+        let (mine, others) = (daemon(&mark(), ""), daemon("of somebody else", ""));
+        let belonging = Belonging { marks: vec![format!("LIFEBOAT_TEST={}", mark())], groups: None };
+        let ended = end(&belonging);
+        assert!(ended.left.is_empty() && ended.processes >= 1, "{ended:?}");
+        assert!(!alive(mine));
+        assert!(alive(others));
+        end(&Belonging { marks: vec!["LIFEBOAT_TEST=of somebody else".into()], groups: None });
+        assert!(!alive(others));
+    }
+
+    #[test]
+    fn a_daemon_that_ignores_term_is_killed() {
+        let pid = daemon(&mark(), "trap \"\" TERM;");
+        end(&Belonging { marks: vec![format!("LIFEBOAT_TEST={}", mark())], groups: None });
+        assert!(!alive(pid));
+    }
+
+    #[test]
+    fn a_process_that_cleared_its_environment_is_found_by_its_group() {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "env -i sleep 60 & wait"]).process_group(0).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let groups = Groups::default();
+        groups.add(Some(child.id()));
+        std::thread::sleep(Duration::from_millis(200));
+        let ended = end(&Belonging { marks: Vec::new(), groups: Some(&groups) });
+        child.wait().unwrap();
+        assert_eq!(ended.processes, 2);
+    }
+
+    #[test]
+    fn a_group_whose_leader_is_another_process_is_not_ours() {
+        let own = Stat::read(std::process::id()).unwrap();
+        let groups = Groups::default();
+        groups.0.lock().unwrap().insert((own.group, own.start + 1));
+        assert!(!groups.holds(&Stat { zombie: false, group: own.group, start: own.start }));
+    }
+}

@@ -1,0 +1,209 @@
+//! One step of a plan: restore, script, wait.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lifeboat_verify::events::{Restored, StepOutput};
+use tokio::time::{Instant, sleep};
+
+use super::DrillContext;
+use super::measure::Measured;
+use super::plan::OWN_DIRECTORY;
+use super::remove::remove_tree;
+use super::restore::{RestoreRequest, RestoreSummary, restore};
+use super::scripts::{self, ScriptCall};
+use super::surroundings::{RestoredSource, Surroundings};
+use crate::ground::byte_path::unescape_path;
+use crate::ground::failure::OrFail;
+use crate::ground::{Failure, Progress, Result, durable_file};
+use crate::policy::{Step, StepAction};
+use crate::repository::{BlobId, BlobReader, Repository};
+use crate::site::records::PointRecord;
+
+/// Most entries that are named in the evidence of a restore.
+const NAMED: usize = 100;
+
+/// Where restored data comes from.
+pub(super) trait Restorer: Send + Sync {
+    /// Writes a point into an empty or absent directory. Blocks.
+    fn restore(&self, point: &PointRecord, target: &Path) -> Result<RestoreSummary>;
+}
+
+/// Restores from the DR site's repository, whose index is loaded once.
+pub(super) struct FromRepository {
+    repository: Repository,
+    reader: OnceLock<BlobReader>,
+    progress: Arc<dyn Progress>,
+}
+
+impl FromRepository {
+    pub(super) fn new(repository: Repository, progress: Arc<dyn Progress>) -> Self {
+        Self { repository, reader: OnceLock::new(), progress }
+    }
+
+    fn reader(&self) -> Result<&BlobReader> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        // Two steps may load it at the same time; the first to finish gives it to both.
+        let reader = self.repository.reader()?;
+        Ok(self.reader.get_or_init(|| reader))
+    }
+}
+
+impl Restorer for FromRepository {
+    fn restore(&self, point: &PointRecord, target: &Path) -> Result<RestoreSummary> {
+        let request = RestoreRequest {
+            tree: tree(point)?,
+            roots: roots(point)?,
+            only: Vec::new(),
+            overwrite: false,
+            privileged: rustix::process::geteuid().is_root(),
+        };
+        restore(self.reader()?, &request, target, self.progress.as_ref())
+    }
+}
+
+fn tree(point: &PointRecord) -> Result<BlobId> {
+    let bytes = hex::decode(&point.tree).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(BlobId).ok_or_else(|| damaged(point, "its tree is no SHA-256"))
+}
+
+/// The point's roots as paths.
+///
+/// # Errors
+/// When the record holds a text that is no escaped path.
+pub(super) fn roots(point: &PointRecord) -> Result<Vec<PathBuf>> {
+    let path = |root: &String| unescape_path(root).ok_or_else(|| damaged(point, "one of its roots is no path"));
+    point.roots.iter().map(path).collect()
+}
+
+fn damaged(point: &PointRecord, why: &str) -> Failure {
+    Failure::failed(format!("the record of the recovery point {} is damaged: {why}", point.id))
+}
+
+/// What the steps of one drill share.
+pub(super) struct StepContext {
+    pub context: Arc<DrillContext>,
+    pub surroundings: Arc<Surroundings>,
+    pub restorer: Arc<dyn Restorer>,
+    /// Point of each source, as journalled.
+    pub chosen: BTreeMap<String, String>,
+}
+
+/// Performs the effect of one step; `position` is its place in the plan, `name` its name in the journal.
+pub(super) async fn perform(shared: Arc<StepContext>, step: Step, position: usize, name: String) -> Result<StepOutput> {
+    match step.action {
+        StepAction::Restore { source, to } => {
+            let began = Instant::now();
+            let work = move || restore_step(&shared, &source, &to, position);
+            let restored = tokio::task::spawn_blocking(work).await.or_fail(|| "the restore was given up".into())??;
+            in_time(began.elapsed(), step.timeout)?;
+            Ok(StepOutput::Restored(restored))
+        }
+        StepAction::Script { file, args } => {
+            let content = shared.context.scripts.get(&file).cloned().ok_or_else(|| {
+                Failure::failed(format!("the script {file} is not at the DR site"))
+                    .hint("back up once more to store it")
+            })?;
+            let call = ScriptCall { step: name, file, content, args, timeout: step.timeout };
+            Ok(StepOutput::Script(scripts::run(call, &shared.surroundings).await?))
+        }
+        StepAction::Wait { duration } => {
+            sleep(duration).await;
+            Ok(StepOutput::Waited { seconds: duration.as_secs_f64() })
+        }
+    }
+}
+
+/// A restore is not broken off: half a tree would prove nothing and its threads would write into the clean-up.
+fn in_time(taken: Duration, limit: Duration) -> Result<()> {
+    if taken <= limit {
+        return Ok(());
+    }
+    let (taken, limit) = (taken.as_secs_f64(), limit.as_secs_f64());
+    Err(Failure::failed(format!("the restore took {taken:.1} s, longer than its {limit:.1} s")))
+}
+
+fn restore_step(shared: &StepContext, source: &str, to: &str, position: usize) -> Result<Restored> {
+    let point = chosen_point(shared, source)?;
+    let target = &shared.surroundings.target;
+    let directory = target.join(to);
+    forget_earlier_attempt(target, &directory, position)?;
+    let summary = shared.restorer.restore(point, &directory)?;
+    if let Some(link) = summary.unsafe_links.first() {
+        let count = summary.unsafe_links.len();
+        shared
+            .context
+            .progress
+            .warn(&format!("{count} symlinks of {source} lead out of the target, for instance {link}"));
+    }
+    Ok(evidence(point, summary, to))
+}
+
+fn chosen_point<'a>(shared: &'a StepContext, source: &str) -> Result<&'a PointRecord> {
+    let Some(id) = shared.chosen.get(source) else {
+        let at = shared.context.at.map(|at| format!(" that was usable at {at}")).unwrap_or_default();
+        return Err(Failure::failed(format!("there is no recovery point of `{source}`{at}"))
+            .hint(format!("`lifeboat points {}` lists what there is", shared.context.policy.system)));
+    };
+    let found = shared.context.points.iter().find(|point| point.id == *id);
+    found.ok_or_else(|| Failure::failed(format!("the recovery point {id} was chosen but is not there any more")))
+}
+
+/// Empties the directory when this very step began before and its process died; a mark tells so. Without the mark,
+/// what lies there is not ours to delete, and the restore refuses it.
+fn forget_earlier_attempt(target: &Path, directory: &Path, position: usize) -> Result<()> {
+    let mark = target.join(OWN_DIRECTORY).join("restoring").join(position.to_string());
+    if std::fs::symlink_metadata(&mark).is_ok() {
+        if let Some(left) = remove_tree(directory).first() {
+            return Err(Failure::failed(format!("an earlier attempt's directory cannot be emptied: {left}")));
+        }
+        return Ok(());
+    }
+    let write = || -> std::io::Result<()> {
+        durable_file::create_directories(mark.parent().unwrap_or(target))?;
+        durable_file::replace(&mark, b"", 0o600)
+    };
+    write().or_fail(|| format!("cannot write {}", mark.display()))
+}
+
+fn evidence(point: &PointRecord, summary: RestoreSummary, to: &str) -> Restored {
+    let absent = point.missing.iter().map(|missing| format!("{}: {} (at the backup)", missing.path, missing.reason));
+    let lost = summary.missing.iter().map(|missing| format!("{}: {}", missing.path, missing.reason));
+    Restored {
+        source: point.source.clone(),
+        kind: point.kind.clone(),
+        point: point.id.clone(),
+        run: point.run.clone(),
+        data_time: point.data_time,
+        available_time: point.available_time,
+        tree: point.tree.clone(),
+        bytes: summary.bytes,
+        entries: summary.entries,
+        to: to.to_owned(),
+        missing: lost.chain(absent).take(NAMED).collect(),
+        missing_count: summary.missing_count + point.missing_count,
+    }
+}
+
+/// Makes a restored source known to scripts and checks, and says how it is to be measured.
+pub(super) fn restored(shared: &StepContext, restored: &Restored) -> Result<Measured> {
+    let directory = shared.surroundings.target.join(&restored.to);
+    let roots = roots(chosen_point(shared, &restored.source)?)?;
+    let known = RestoredSource { kind: restored.kind.clone(), directory: directory.clone(), roots: roots.clone() };
+    shared.surroundings.add_restored(&restored.source, known);
+    let source = shared.context.policy.sources.iter().find(|source| source.name == restored.source);
+    Ok(Measured {
+        source: restored.source.clone(),
+        kind: restored.kind.clone(),
+        beacon: source.and_then(|source| source.beacon.clone()),
+        directory,
+        roots,
+        data_time: restored.data_time,
+        available_time: restored.available_time,
+        t0: shared.surroundings.t0,
+    })
+}
