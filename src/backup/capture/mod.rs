@@ -1,13 +1,41 @@
 //! Reads one source into the repository: files, logs, image, sqlite.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `files`, `logs`, `image`, `sqlite` | one source kind each |
+//! | `walk` | directory trees, by descriptors and with several readers |
+//! | `entry`, `content`, `metadata` | one entry: opened, read, described |
+//! | `exclude` | which entries are taken |
+//! | `single` | one file as a whole source |
+//! | `trees` | puts what was captured under its absolute path |
+//! | `session`, `store` | what all threads share; what is needed of the repository |
+//!
+//! Trouble of the source names the entry and goes on; trouble of the repository ends the capture at once: the two are
+//! never taken for each other.
+
+mod content;
+mod entry;
+mod exclude;
+mod files;
+mod image;
+mod logs;
+mod metadata;
+mod session;
+mod single;
+mod sqlite;
+mod store;
+mod trees;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::ground::{Failure, Progress};
-use crate::policy::Source;
+use crate::policy::{Source, SourceKind};
 use crate::repository::{BlobId, BlobReader, BlobWriter};
 use crate::site::records::Missing;
+use session::Session;
 
 /// The newest usable earlier point of the same source, to tell what did not change.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +76,21 @@ pub struct Captured {
 /// # Errors
 /// When nothing of the source can be read (a path that does not exist), the source's kind is not served here, or the
 /// repository cannot be written. Single entries that cannot be read are named in [`Captured::missing`].
-pub fn capture(_source: &Source, _context: &CaptureContext<'_>) -> Result<Captured, Failure> {
-    unimplemented!()
+pub fn capture(source: &Source, context: &CaptureContext<'_>) -> Result<Captured, Failure> {
+    let session = Session::new(context.writer, context.reader, context.earlier, context.scratch, context.progress);
+    capture_with(&source.kind, session)
+}
+
+fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Failure> {
+    match kind {
+        SourceKind::Files { paths, exclude } => files::capture_files(session, paths, exclude),
+        SourceKind::Logs { paths, exclude } => logs::capture_logs(session, paths, exclude),
+        SourceKind::Image { path } => image::capture_image(session, path),
+        SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
+        SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
+            let kind = kind.word();
+            Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))
+                .hint("it takes the kinds `files`, `logs`, `image` and `sqlite`"))
+        }
+    }
 }

@@ -1,0 +1,181 @@
+//! Reads the content of one open file: holes without the disk, and never a mixture of two versions unnoticed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{SeekFrom, Stat, fstat, seek};
+use rustix::io::Errno;
+
+use super::metadata::{same_version, size_of};
+use super::session::{Session, Trouble};
+use crate::ground::Progress;
+use crate::repository::{Chunking, ContentError, StoredContent};
+
+/// How often a file that changes under the read is read in all.
+const READS_MAX: usize = 3;
+
+/// What may happen to a file while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stability {
+    /// Any change makes the content a mixture.
+    Exact,
+    /// Lines appended at the end are for the next point; the part seen at the start must stay.
+    AppendOnly,
+    /// Read once, whatever happens: a live disk never holds still.
+    Live,
+}
+
+/// Content that was stored, and the file's state it belongs to.
+pub(super) struct ReadContent {
+    pub content: StoredContent,
+    /// As it was when the last read began: a later change will be seen by the next backup.
+    pub stat: Stat,
+    /// Whether it changed during the last read.
+    pub changed: bool,
+}
+
+/// Stores a file's content as of its size at the beginning of the read; reads again when it changed meanwhile.
+///
+/// # Errors
+/// The source's side as a reason, the repository's as it is.
+pub(super) fn store_settled(
+    session: &Session<'_>,
+    file: &File,
+    chunking: Chunking,
+    stability: Stability,
+) -> Result<ReadContent, Trouble> {
+    let mut read = store_once(session, file, chunking, stability)?;
+    let attempts = if stability == Stability::Live { 1 } else { READS_MAX };
+    for _ in 1..attempts {
+        if !read.changed {
+            break;
+        }
+        read = store_once(session, file, chunking, stability)?;
+    }
+    Ok(read)
+}
+
+fn store_once(
+    session: &Session<'_>,
+    file: &File,
+    chunking: Chunking,
+    stability: Stability,
+) -> Result<ReadContent, Trouble> {
+    let before = fstat(file).map_err(unreadable)?;
+    let size = size_of(&before);
+    let content = store_range(session, file, size, is_sparse(&before), chunking)?;
+    let after = fstat(file).map_err(unreadable)?;
+    let grew = size_of(&after) > size;
+    let intact = same_version(&before, &after) || (stability == Stability::AppendOnly && grew);
+    let changed = !intact || content.bytes != size;
+    Ok(ReadContent { content, stat: before, changed })
+}
+
+/// Stores the first `size` bytes of a file or device.
+pub(super) fn store_range(
+    session: &Session<'_>,
+    file: &File,
+    size: u64,
+    sparse: bool,
+    chunking: Chunking,
+) -> Result<StoredContent, Trouble> {
+    if size == 0 {
+        return Ok(StoredContent::default());
+    }
+    let spans = SpanReader::new(file, size, sparse);
+    let mut reader = CountingReader { inner: spans, progress: session.progress };
+    session.store.store_content(&mut reader, chunking).map_err(|error| match error {
+        ContentError::Source(error) => Trouble::Source(format!("it cannot be read: {error}")),
+        ContentError::Repository(error) => Trouble::Repository(error),
+    })
+}
+
+fn unreadable(error: Errno) -> Trouble {
+    Trouble::Source(format!("it cannot be read: {error}"))
+}
+
+/// Whether fewer blocks are allocated than the size needs. `st_blocks` counts 512 bytes whatever the disk's block is.
+fn is_sparse(stat: &Stat) -> bool {
+    u64::try_from(stat.st_blocks).is_ok_and(|blocks| blocks.saturating_mul(512) < size_of(stat))
+}
+
+/// Tells the progress of every byte read.
+struct CountingReader<'a, R> {
+    inner: R,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for CountingReader<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.progress.advance(length as u64);
+        Ok(length)
+    }
+}
+
+/// Reads a file up to a fixed end and supplies zeros for its holes without asking the disk.
+pub(super) struct SpanReader<'a> {
+    file: &'a File,
+    position: u64,
+    end: u64,
+    /// Whether the file system is asked for holes.
+    sparse: bool,
+    span: Span,
+    /// Where the current span ends.
+    span_end: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Span {
+    Data,
+    Hole,
+}
+
+impl<'a> SpanReader<'a> {
+    /// Reads from the start to `end`; `sparse` says whether to look for holes.
+    pub fn new(file: &'a File, end: u64, sparse: bool) -> Self {
+        let span_end = if sparse { 0 } else { end };
+        Self { file, position: 0, end, sparse, span: Span::Data, span_end }
+    }
+
+    /// Finds out what lies at the current position and how far it goes.
+    fn locate(&mut self) -> io::Result<()> {
+        let position = self.position;
+        let (span, span_end) = match seek(self.file, SeekFrom::Data(position)) {
+            Ok(data) if data > position => (Span::Hole, data),
+            Ok(_) => (Span::Data, seek(self.file, SeekFrom::Hole(position)).unwrap_or(self.end)),
+            Err(Errno::NXIO) => (Span::Hole, self.end),
+            // The file system does not tell holes: everything is data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => (Span::Data, self.end),
+            Err(error) => return Err(error.into()),
+        };
+        // A file that is written to can answer with an end that is not ahead: data is the safe reading of it.
+        let ahead = span_end > position;
+        self.span = if ahead { span } else { Span::Data };
+        self.span_end = if ahead { span_end.min(self.end) } else { self.end };
+        Ok(())
+    }
+}
+
+impl Read for SpanReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.end {
+            return Ok(0);
+        }
+        if self.sparse && self.position >= self.span_end {
+            self.locate()?;
+        }
+        let left = usize::try_from(self.span_end - self.position).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let length = match self.span {
+            Span::Data => self.file.read_at(&mut buffer[..wanted], self.position)?,
+            Span::Hole => {
+                buffer[..wanted].fill(0);
+                wanted
+            }
+        };
+        self.position += length as u64;
+        Ok(length)
+    }
+}

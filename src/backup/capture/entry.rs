@@ -1,0 +1,148 @@
+//! One entry that is no directory: opened without following links and without disturbing it, described, and for a
+//! file its content stored or kept from the earlier point.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::io::Errno;
+
+use super::content::{Stability, store_settled};
+use super::metadata::{XattrAccess, kind_of, node_of, read_xattrs, time_is_clamped};
+use super::session::{LinkedFile, Session, Trouble};
+use crate::repository::{Chunking, Node, NodeKind};
+
+/// Where an entry is found and how it is to be read.
+pub(super) struct Place<'a> {
+    /// The directory, open.
+    pub directory: BorrowedFd<'a>,
+    pub name: &'a CStr,
+    /// Its absolute path, for messages.
+    pub path: &'a [u8],
+    /// What the earlier point has under this path.
+    pub earlier: Option<&'a Node>,
+    /// Whether a symlink is followed: the configured path alone.
+    pub follow: bool,
+    pub stability: Stability,
+}
+
+/// Captures a file, symlink, device, FIFO or socket and counts it.
+///
+/// # Errors
+/// The source's side when the entry is not in the point; what is there inexactly is named in the session instead.
+pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Trouble> {
+    let reference = open_reference(place)?;
+    let stat = fstat(&reference).map_err(|error| describe(error, "looked at"))?;
+    match kind_of(&stat) {
+        Some(NodeKind::File) => capture_file(session, place),
+        Some(NodeKind::Directory) => Err(Trouble::Source("it became a directory while it was read".to_owned())),
+        Some(kind) => capture_special(session, place, &reference, kind, &stat),
+        None => Err(Trouble::Source("it is of a kind this system does not know".to_owned())),
+    }
+}
+
+/// A mere reference: opening a FIFO would wait, opening a device could act on it.
+fn open_reference(place: &Place<'_>) -> Result<OwnedFd, Trouble> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | no_follow(place.follow);
+    openat(place.directory, place.name, flags, Mode::empty()).map_err(|error| describe(error, "opened"))
+}
+
+fn no_follow(follow: bool) -> OFlags {
+    if follow { OFlags::empty() } else { OFlags::NOFOLLOW }
+}
+
+/// Opens for reading without touching the access time where that is permitted (the owner, or root).
+pub(super) fn open_quietly(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+    follow: bool,
+) -> Result<OwnedFd, Errno> {
+    // Without O_NONBLOCK a FIFO put in the file's place would hold the backup for ever.
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | no_follow(follow);
+    match openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => openat(directory, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+fn capture_file(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Trouble> {
+    let opened = open_quietly(place.directory, place.name, OFlags::empty(), place.follow);
+    let file = File::from(opened.map_err(|error| describe(error, "opened"))?);
+    let stat = fstat(&file).map_err(|error| describe(error, "looked at"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Trouble::Source("something else took its place while it was read".to_owned()));
+    }
+    let name = place.name.to_bytes();
+    let mut node = node_of(name, NodeKind::File, &stat, &session.owners);
+    let link = LinkedFile { device_id: node.device_id, inode: node.inode };
+    let twin = if node.links > 1 { session.linked_before(link) } else { None };
+    if let Some(known) = known_content(session, place, &node, twin.as_ref()) {
+        node.content = known;
+        session.progress.advance(node.size);
+    } else {
+        let read = store_settled(session, &file, Chunking::Content, place.stability)?;
+        if read.changed {
+            session.miss(place.path, "it changed while it was read, each of 3 times");
+        }
+        node = node_of(name, NodeKind::File, &read.stat, &session.owners);
+        node.size = read.content.bytes;
+        node.content = read.content.blobs;
+    }
+    complete(session, place.path, &mut node, &stat, XattrAccess::Open(file.as_fd()));
+    let first_link = node.links < 2 || session.remember_link(link, &node);
+    session.count(&node, first_link);
+    Ok(node)
+}
+
+/// Content that needs no read: of another name of the same file, or of the unchanged earlier version.
+fn known_content(
+    session: &Session<'_>,
+    place: &Place<'_>,
+    node: &Node,
+    twin: Option<&Node>,
+) -> Option<Vec<crate::repository::BlobId>> {
+    let same = |twin: &&Node| (twin.size, twin.modified, twin.changed) == (node.size, node.modified, node.changed);
+    let unchanged = |earlier: &&Node| session.is_unchanged(node, earlier);
+    twin.filter(same).or_else(|| place.earlier.filter(unchanged)).map(|known| known.content.clone())
+}
+
+fn capture_special(
+    session: &Session<'_>,
+    place: &Place<'_>,
+    reference: &OwnedFd,
+    kind: NodeKind,
+    stat: &Stat,
+) -> Result<Node, Trouble> {
+    let mut node = node_of(place.name.to_bytes(), kind, stat, &session.owners);
+    if kind == NodeKind::Symlink {
+        let target = readlinkat(reference, c"", Vec::new()).map_err(|error| describe(error, "read"))?;
+        node.link_target = Some(target.into_bytes());
+    }
+    complete(session, place.path, &mut node, stat, XattrAccess::Reference(reference.as_fd()));
+    session.count(&node, true);
+    Ok(node)
+}
+
+/// Adds the extended attributes and names what the format or the permissions do not let through.
+pub(super) fn complete(session: &Session<'_>, path: &[u8], node: &mut Node, stat: &Stat, access: XattrAccess<'_>) {
+    match read_xattrs(access) {
+        Ok(xattrs) => node.xattrs = xattrs,
+        Err(reason) => session.miss(path, reason),
+    }
+    if time_is_clamped(stat) {
+        session.miss(path, "its time lies outside of the years 0 to 9999 and is kept as the nearest of them");
+    }
+}
+
+/// The reason why something could not be done with an entry, in words.
+pub(super) fn describe(error: Errno, what: &str) -> Trouble {
+    Trouble::Source(match error {
+        Errno::NOENT => "it vanished before it could be read".to_owned(),
+        Errno::LOOP => "a symbolic link took its place while it was read".to_owned(),
+        Errno::ACCESS | Errno::PERM => format!("it cannot be {what}: permission denied"),
+        Errno::MFILE | Errno::NFILE => format!("it cannot be {what}: too many open files, raise the limit (ulimit -n)"),
+        error => format!("it cannot be {what}: {error}"),
+    })
+}

@@ -1,0 +1,75 @@
+//! Which entries the operator leaves out.
+//!
+//! A pattern is matched against the absolute path and against the path relative to the configured one; `*` and `?`
+//! stay within one name, `**` crosses directories. A directory that matches leaves out everything beneath it. The
+//! configured path itself is never left out: it was named.
+
+use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::ground::{Failure, Result};
+
+/// Decides which entries of a walk are taken.
+pub(super) trait Selection: Sync {
+    /// Whether to enter a directory. `relative` is the path below the walk's top.
+    fn enters(&self, absolute: &[u8], relative: &[u8]) -> bool;
+    /// Whether to capture an entry that is no directory.
+    fn takes(&self, absolute: &[u8], relative: &[u8]) -> bool;
+    /// Whether a directory without any captured entry is captured itself.
+    fn keeps_empty_directories(&self) -> bool;
+}
+
+/// Compiled exclude patterns.
+#[derive(Debug)]
+pub(super) struct Exclude {
+    patterns: GlobSet,
+}
+
+impl Exclude {
+    /// Compiles the patterns of a policy.
+    ///
+    /// # Errors
+    /// Wrong input for a pattern that is none.
+    pub fn new(patterns: &[String]) -> Result<Self> {
+        let globs = patterns.iter().map(|pattern| compile(pattern)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { patterns: glob_set(globs)? })
+    }
+
+    /// Whether an entry is left out.
+    pub fn matches(&self, absolute: &[u8], relative: &[u8]) -> bool {
+        !self.patterns.is_empty()
+            && (self.patterns.is_match_candidate(&Candidate::from_bytes(absolute))
+                || self.patterns.is_match_candidate(&Candidate::from_bytes(relative)))
+    }
+}
+
+impl Selection for Exclude {
+    fn enters(&self, absolute: &[u8], relative: &[u8]) -> bool {
+        !self.matches(absolute, relative)
+    }
+
+    fn takes(&self, absolute: &[u8], relative: &[u8]) -> bool {
+        !self.matches(absolute, relative)
+    }
+
+    fn keeps_empty_directories(&self) -> bool {
+        true
+    }
+}
+
+/// Compiles one pattern: `*` stays within a name. A trailing slash is no part of a name.
+pub(super) fn compile(pattern: &str) -> Result<Glob> {
+    let trimmed = if pattern == "/" { pattern } else { pattern.trim_end_matches('/') };
+    GlobBuilder::new(trimmed).literal_separator(true).build().map_err(|error| {
+        Failure::wrong_input(format!("the pattern `{pattern}` cannot be used: {}", error.kind()))
+            .hint("`*` and `?` match within one name, `**` across directories, `[abc]` one of these, `{a,b}` either")
+    })
+}
+
+/// Puts compiled patterns together; their positions are kept.
+pub(super) fn glob_set(globs: Vec<Glob>) -> Result<GlobSet> {
+    let mut builder = GlobSetBuilder::new();
+    for glob in globs {
+        builder.add(glob);
+    }
+    builder.build().map_err(|error| Failure::wrong_input(format!("the patterns are too large together: {error}")))
+}
