@@ -39,7 +39,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a sample system, back it up, archive it and drill it
-    Quickstart(quickstart::Arguments),
+    Quickstart {
+        /// Where the sample system goes, or already is
+        #[arg(value_name = "DIR", default_value = "quickstart-demo")]
+        directory: std::path::PathBuf,
+    },
     /// Write a first policy for your own data
     Init(init::Arguments),
     /// Validate policies; looks neither at the disk nor at the network
@@ -95,7 +99,12 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<u8> {
     let global = &cli.global;
     match &cli.command {
-        Command::Quickstart(arguments) => quickstart::command(global, arguments),
+        Command::Quickstart { directory } => quickstart::run(&quickstart::QuickstartArguments {
+            dir: directory.clone(),
+            json: global.json,
+            quiet: global.quiet,
+            no_progress: global.no_progress,
+        }),
         Command::Init(arguments) => init::command(global, arguments),
         Command::Check(arguments) => check::command(global, arguments),
         Command::Backup(arguments) => backup::command(global, arguments),
