@@ -75,7 +75,11 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         system.dr.put_policy_in_force(&system.policy.text, &system.scripts, system.clock.now())?;
     }
     let policy = drill::policy_in_force(&system)?;
-    let plan = policy.plan(&arguments.plan).ok_or_else(|| no_plan(&policy, &arguments.plan))?;
+    let plan = match policy.plan(&arguments.plan) {
+        Some(plan) => plan.clone(),
+        None if arguments.plan == "drill" => policy.default_drill_plan(),
+        None => return Err(no_plan(&policy, &arguments.plan)),
+    };
     if arguments.dry_run {
         return dry_run(global, &plan);
     }
@@ -174,7 +178,7 @@ pub fn list(global: &Global, arguments: &ListArguments) -> Result<u8> {
         output::line("no drills yet")?;
         return Ok(0);
     }
-    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), humane::seconds);
+    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), humane::duration);
     let rows: Vec<Vec<String>> = drills
         .iter()
         .map(|drill| {

@@ -26,7 +26,8 @@ pub fn command(global: &Global, command: &Command) -> Result<u8> {
     if global.json {
         output::json(&json!({ "system": system.policy.system, "entries": summary.entries, "head": summary.head }))?;
     } else {
-        output::line(&format!("the ledger holds {} entries, unbroken; its head is {}", summary.entries, summary.head))?;
+        let head = summary.head.as_deref().unwrap_or("nothing yet");
+        output::line(&format!("the ledger holds {} entries, unbroken; its head is {}", summary.entries, head))?;
         output::line("a chain alone cannot show that its end was cut off: note the head elsewhere")?;
     }
     Ok(0)

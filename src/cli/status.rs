@@ -171,7 +171,7 @@ fn breach(
     let objective = objective?.as_secs_f64();
     let age = age(point, now);
     (age > objective).then(|| {
-        format!("{source}: the last good point is {} old, the objective is {}", humane::seconds(age), humane::seconds(objective))
+        format!("{source}: the last good point is {} old, the objective is {}", humane::duration(age), humane::duration(objective))
     })
 }
 
@@ -179,7 +179,7 @@ fn print(status: &SystemStatus) -> Result<()> {
     let health = if status.healthy { "healthy" } else { "NOT HEALTHY" };
     output::line(&format!("{}: {health}", status.system))?;
     let row = |source: &SourceStatus| {
-        let age = source.age_seconds.map_or_else(|| "-".to_owned(), humane::seconds);
+        let age = source.age_seconds.map_or_else(|| "-".to_owned(), humane::duration);
         vec![source.source.clone(), age, source.last_point.clone().unwrap_or_else(|| "none".to_owned())]
     };
     output::table(&["SOURCE", "AGE>", "LAST GOOD POINT"], &status.sources.iter().map(row).collect::<Vec<_>>())?;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::global::Global;
 use super::output;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Progress, Result};
+use crate::ground::{Failure, Result};
 use crate::report::humane;
 use crate::repository::VerifyDepth;
 

@@ -113,10 +113,9 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
     });
     let mut restored = Vec::new();
     for point in points {
-        let done = run.step(&format!("restore {}", point.source), || {
-            restore_point(system, &repository, point, wish, continued)
-        });
-        match done.await {
+        let step = format!("restore {}", point.source);
+        let done = run.step(&step, || restore_point(system, &repository, point, wish, continued)).await;
+        match done {
             Ok(done) => restored.push(done),
             Err(failure) if failure.kind == FailureKind::WrongInput => {
                 run.finish("refused", &failure.message)?;
@@ -136,12 +135,12 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
 
 fn require_empty(wish: &RestoreWish) -> Result<()> {
     let target = byte_path::unescape_path(&wish.target).unwrap_or_default();
-    match std::fs::read_dir(&target) {
-        Ok(mut entries) if entries.next().is_some() => {
+    match std::fs::read_dir(&target).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => {
             Err(Failure::wrong_input(format!("the restore target {} is not empty", target.display()))
                 .hint("name a new or empty directory, or give --overwrite to replace what is there"))
         }
-        Ok(_) => Ok(()),
+        Ok(false) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::wrong_input(format!("cannot restore to {}: {error}", target.display()))),
     }

@@ -2,6 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | [`browse`] | looks into a stored tree: list, walk, stream a file |
 //! | [`restore`] | writes a stored tree below a target directory |
 //! | [`plan`] | pure: which steps may run now, in which ranks |
 //! | [`points`] | pure: which recovery point a source is restored from |
@@ -15,6 +16,7 @@
 //! | `cleanup`, `reaper`, `remove` | ends a drill's processes and deletes its target |
 //! | `beneath`, `sqlite` | reads below a directory and never outside; reads one value of a database |
 
+pub mod browse;
 pub mod drill;
 pub mod isolate;
 pub mod measure;

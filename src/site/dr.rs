@@ -275,7 +275,8 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn to_json<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+/// A record's bytes as they are stored: what its SHA-256 in the ledger is of.
+pub fn record_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(record)
         .map_err(|error| Failure::failed(format!("cannot write a record as JSON: {error}")))?;
     bytes.push(b'\n');

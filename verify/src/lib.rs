@@ -10,7 +10,7 @@ pub mod report;
 use serde::Serialize;
 
 /// Canonical JSON of evidence: indented, fields in declaration order, a newline at the end.
-fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+pub fn json_bytes(value: &impl Serialize) -> Vec<u8> {
     // Evidence types have string keys only and write to memory: serialising them cannot fail.
     let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
     bytes.push(b'\n');
