@@ -14,6 +14,10 @@ pub(super) trait Selection: Sync {
     fn enters(&self, absolute: &[u8], relative: &[u8]) -> bool;
     /// Whether to capture an entry that is no directory.
     fn takes(&self, absolute: &[u8], relative: &[u8]) -> bool;
+    /// Whether a symlink to a directory is entered as if it were one.
+    fn follows(&self, _absolute: &[u8]) -> bool {
+        false
+    }
     /// Whether a directory without any captured entry is captured itself.
     fn keeps_empty_directories(&self) -> bool;
 }

@@ -3,6 +3,9 @@
 //! The walk begins at the fixed part of each pattern and enters only directories that can lead to a match, so that a
 //! directory beside the logs which this user may not read is no gap. A line appended during the read is for the next
 //! point: each file is read up to the size it had when it was opened.
+//!
+//! A symlink to a directory is followed where the pattern has a component for it (`/opt/*/logs/*.log`), as a shell
+//! does, and not below `**`. A symlink that itself matches is recorded as a symlink.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,7 +16,7 @@ use globset::{Candidate, GlobMatcher};
 use super::Captured;
 use super::content::Stability;
 use super::exclude::{Exclude, Selection, compile};
-use super::files::{is_beneath, normalize, outermost};
+use super::files::{normalize, outermost};
 use super::session::{Session, components};
 use super::trees::plant;
 use super::walk::{os, walk};
@@ -78,6 +81,14 @@ impl Pattern {
     /// Whether this path matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.whole.is_match_candidate(&Candidate::from_bytes(path))
+    }
+
+    /// Whether the pattern has a component of its own for this directory, as a shell would follow it.
+    pub fn names_directory(&self, directory: &[u8]) -> bool {
+        let depth = components(directory).count();
+        depth < self.steps.len() + usize::from(self.any_depth)
+            && depth <= self.steps.len()
+            && self.leads_through(directory)
     }
 
     /// Whether something beneath this directory can match.
@@ -148,8 +159,12 @@ impl LogSelection {
 
 impl Selection for LogSelection {
     fn enters(&self, absolute: &[u8], relative: &[u8]) -> bool {
-        let leads = |pattern: &Pattern| pattern.leads_through(absolute) || is_beneath(&pattern.prefix, absolute);
-        self.patterns.iter().any(leads) && !self.exclude.matches(absolute, relative)
+        let leads = self.patterns.iter().any(|pattern| pattern.leads_through(absolute));
+        leads && !self.exclude.matches(absolute, relative)
+    }
+
+    fn follows(&self, absolute: &[u8]) -> bool {
+        self.patterns.iter().any(|pattern| pattern.names_directory(absolute))
     }
 
     fn takes(&self, absolute: &[u8], relative: &[u8]) -> bool {

@@ -122,6 +122,9 @@ pub(super) fn time_is_clamped(stat: &Stat) -> bool {
     [stat.st_mtime, stat.st_atime].iter().any(|second| !(SECOND_MIN..=SECOND_MAX).contains(second))
 }
 
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// How an entry's extended attributes are reached.
 #[derive(Clone, Copy)]
 pub(super) enum XattrAccess<'a> {
@@ -135,7 +138,7 @@ pub(super) enum XattrAccess<'a> {
 ///
 /// # Errors
 /// The sentence for the list of what is missing. A file system without such attributes is no error.
-pub(super) fn read_xattrs(entry: XattrAccess<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+pub(super) fn read_xattrs(entry: XattrAccess<'_>) -> Result<Xattrs, String> {
     let names = match sized(|buffer| entry.list(buffer)) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),

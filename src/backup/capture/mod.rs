@@ -24,6 +24,8 @@ mod session;
 mod single;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod walk;
 

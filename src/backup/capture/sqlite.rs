@@ -51,7 +51,7 @@ pub(super) fn capture_sqlite(session: Session<'_>, path: &str) -> Result<Capture
     let mut node = original.node(&session);
     let scratch = tempfile::Builder::new().prefix("sqlite-").tempdir_in(session.scratch);
     let scratch = scratch.or_fail(|| format!("cannot write in {}", session.scratch.display()))?;
-    let copy = copy_database(Path::new(path), scratch.path())?;
+    let copy = copy_database(Path::new(path), scratch.path(), BUSY_TIMEOUT)?;
     check_copy(&session, path, &copy)?;
     let file = File::open(&copy).or_fail(|| format!("cannot read the copy of {path}"))?;
     let size = file.metadata().or_fail(|| format!("cannot read the copy of {path}"))?.len();
@@ -74,12 +74,12 @@ fn block_size(size: u64) -> Chunking {
     })
 }
 
-/// Copies the database as it was at one moment after this call began.
-fn copy_database(path: &Path, scratch: &Path) -> Result<PathBuf> {
+/// Copies the database as it was at one moment after this call began; waits so long for a writer's lock.
+pub(super) fn copy_database(path: &Path, scratch: &Path, patience: Duration) -> Result<PathBuf> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let explain = |error| explain(path, &error);
     let source = Connection::open_with_flags(path, flags).map_err(explain)?;
-    source.busy_timeout(BUSY_TIMEOUT).map_err(explain)?;
+    source.busy_timeout(patience).map_err(explain)?;
     let journal: String = source.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(explain)?;
     let sized = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = source.query_row(sized, [], |row| row.get(0)).map_err(explain)?;
@@ -93,7 +93,7 @@ fn copy_database(path: &Path, scratch: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-fn ensure_space(path: &Path, scratch: &Path, bytes: u64) -> Result<()> {
+pub(super) fn ensure_space(path: &Path, scratch: &Path, bytes: u64) -> Result<()> {
     let system = rustix::fs::statvfs(scratch).or_fail(|| format!("cannot look at {}", scratch.display()))?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if free < bytes.saturating_add(SCRATCH_RESERVE_BYTES) {
@@ -140,8 +140,7 @@ fn copy_in_batches(path: &Path, backup: &Backup<'_, '_>) -> Result<()> {
 }
 
 fn locked(path: &Path) -> Failure {
-    let seconds = BUSY_TIMEOUT.as_secs();
-    Failure::failed(format!("the database {} stayed locked by another process for {seconds} s", path.display()))
+    Failure::failed(format!("the database {} stayed locked by another process for too long", path.display()))
         .hint("find a transaction that stays open; the next backup tries again")
 }
 

@@ -105,6 +105,7 @@ pub(super) fn walk(
         failure: Mutex::default(),
         stopped: AtomicBool::new(false),
     };
+    raise_open_files_limit();
     std::thread::scope(|scope| {
         let (jobs, queue) = bounded(QUEUE);
         for _ in 0..session.readers {
@@ -147,6 +148,7 @@ impl Walk<'_> {
         match opened {
             Ok(Some(directory)) => self.descend(directory, jobs),
             Ok(None) => {}
+            Err(Trouble::Source(_)) if !exists(top) => self.session.miss(top, "it does not exist"),
             Err(trouble) => self.note(top, trouble),
         }
     }
@@ -234,13 +236,14 @@ impl Walk<'_> {
     ) -> Option<Arc<Directory>> {
         let path = join(&directory.path, name.to_bytes());
         let follow = self.followed.contains(&path);
+        let enters_link = follow || (kind != FileType::Directory && self.selection.follows(&path));
         let relative = path.get(directory.top_length..).unwrap_or_default();
         let relative = relative.strip_prefix(b"/").unwrap_or(relative);
-        if self.is_directory(directory, &name, kind, follow) {
+        if is_directory(directory, &name, kind, enters_link) {
             if !self.selection.enters(&path, relative) {
                 return None;
             }
-            return self.enter(directory, &name, path, follow);
+            return self.enter(directory, &name, path, enters_link);
         }
         if self.selection.takes(&path, relative) {
             directory.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -250,17 +253,6 @@ impl Walk<'_> {
             }
         }
         None
-    }
-
-    fn is_directory(&self, directory: &Directory, name: &CStr, kind: FileType, follow: bool) -> bool {
-        let flags = match kind {
-            FileType::Symlink if follow => AtFlags::empty(),
-            FileType::Unknown if follow => AtFlags::empty(),
-            FileType::Unknown => AtFlags::SYMLINK_NOFOLLOW,
-            kind => return kind == FileType::Directory,
-        };
-        statat(&directory.fd, name, flags)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
     fn enter(&self, parent: &Arc<Directory>, name: &CStr, path: Vec<u8>, follow: bool) -> Option<Arc<Directory>> {
@@ -428,10 +420,35 @@ enum CStrName<'a> {
     Entry(BorrowedFd<'a>, CString),
 }
 
+/// Each directory on the way down is held open. The usual soft limit of 1,024 is there for programs that use
+/// `select`; raising it to the hard one is every process's right.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Refused, the walk goes on and names what it cannot open.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
+
+fn exists(path: &[u8]) -> bool {
+    std::fs::metadata(os(path)).map_or_else(|error| error.kind() != std::io::ErrorKind::NotFound, |_| true)
+}
+
 /// `directory/name`, right for `/` too.
 pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     let directory = directory.strip_suffix(b"/").unwrap_or(directory);
     [directory, b"/", name].concat()
+}
+
+fn is_directory(directory: &Directory, name: &CStr, kind: FileType, follow: bool) -> bool {
+    let flags = match kind {
+        FileType::Symlink if follow => AtFlags::empty(),
+        FileType::Unknown if follow => AtFlags::empty(),
+        FileType::Unknown => AtFlags::SYMLINK_NOFOLLOW,
+        kind => return kind == FileType::Directory,
+    };
+    statat(&directory.fd, name, flags).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 fn is_mount_point(parent: &Directory, fd: &OwnedFd) -> bool {
