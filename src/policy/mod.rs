@@ -4,7 +4,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `keys` (of the types in `table`) | every key, described once |
+//! | `keys`, `plan_keys` (of the types in `table`) | every key, described once |
 //! | `form`, `time`, `expectation` | what the texts under those keys may look like |
 //! | `parse` | the way through: `shape` (keys and types), `meaning`, `places`, `plans` (what spans keys), `build` (the model) |
 //! | `diagnostics`, `nearest` | how mistakes are told, secrets hidden, and the nearest name found |
@@ -22,6 +22,7 @@ mod nearest;
 mod node;
 mod parse;
 mod places;
+mod plan_keys;
 mod plans;
 mod queries;
 mod reference;

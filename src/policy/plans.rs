@@ -66,7 +66,8 @@ fn refuse_unknown(found: &Located<'_>, message: &str, known: Vec<&str>, faults: 
 /// Names of steps: unique, known to `after`, and without a cycle.
 fn check_order(steps: &[Node<'_>], faults: &mut Faults) {
     let names: Vec<Option<String>> = steps.iter().map(step_name).collect();
-    let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
+    let mut known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
+    known.dedup();
     refuse_duplicate_steps(steps, &names, faults);
     let mut after = Vec::new();
     for step in steps {
