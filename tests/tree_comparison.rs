@@ -19,7 +19,8 @@ fn a_faithful_copy_is_the_same_and_every_loss_is_noticed() {
     let world = World::new();
     let original = world.primary();
     tree::make_awkward(&original);
-    let losses: [(&str, fn(&Path)); 9] = [
+    type Loss = (&'static str, fn(&Path));
+    let losses: [Loss; 9] = [
         ("large", |copy| File::options().write(true).open(copy.join("large")).unwrap().write_all_at(b"!", 9).unwrap()),
         ("mode-755", |copy| fs::set_permissions(copy.join("mode-755"), Permissions::from_mode(0o754)).unwrap()),
         ("deep/hard-2", |copy| {

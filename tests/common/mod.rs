@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod orders;
+pub mod output;
 pub mod tree;
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use output::{Field, Output};
 
 /// A machine of its own in a temporary directory: home, temporary files, policies, state, primary and DR site.
 pub struct World {
@@ -150,6 +153,20 @@ impl World {
         );
     }
 
+    /// restic on this world's repository.
+    pub fn restic<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Output {
+        Output::of(self.restic_command(arguments))
+    }
+
+    /// As [`World::restic`], ready to be spawned.
+    pub fn restic_command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Command {
+        let mut command = Command::new("restic");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
+        command.env("TMPDIR", self.tmp()).arg("--no-cache").arg("--repo").arg(self.dr().join("repository"));
+        command.arg("--password-file").arg(self.password_file()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
     /// The points of a system, oldest first.
     pub fn points(&self, system: &str) -> Vec<Value> {
         let mut points = self.run(["points", system, "--json"]).expect(0).list("points");
@@ -172,77 +189,6 @@ impl World {
     }
 }
 
-/// What a command left. Unread output is a forgotten assertion.
-#[must_use]
-#[derive(Debug)]
-pub struct Output {
-    pub stdout: Vec<u8>,
-    pub stderr: String,
-    pub code: Option<i32>,
-    line: String,
-}
-
-impl Output {
-    /// Runs a command and takes all it says.
-    pub fn of(mut command: Command) -> Self {
-        let line = format!("{command:?}");
-        let output = command.output().unwrap_or_else(|error| panic!("cannot run {line}: {error}"));
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!stderr.contains("panicked at"), "{line} panicked:\n{stderr}");
-        Self { stdout: output.stdout, stderr, code: output.status.code(), line }
-    }
-
-    /// Fails the test unless the exit code is this one.
-    pub fn expect(self, code: i32) -> Self {
-        let words = format!("{}\nstdout: {}\nstderr: {}", self.line, self.text(), self.stderr);
-        assert_eq!(self.code, Some(code), "exit code of {words}");
-        self
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// The one JSON document on stdout.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|error| panic!("{} printed no JSON: {error}\n{}\n{}", self.line, self.text(), self.stderr))
-    }
-
-    /// The list under a key of the document.
-    pub fn list(&self, key: &str) -> Vec<Value> {
-        let document = self.json();
-        document[key].as_array().unwrap_or_else(|| panic!("no list {key} in {document:#}")).clone()
-    }
-
-    /// Fails the test unless both words of output hold each text.
-    pub fn says(self, texts: &[&str]) -> Self {
-        let all = format!("{}{}", self.stderr, self.text());
-        for text in texts {
-            assert!(all.contains(text), "{} does not say {text:?}:\n{all}", self.line);
-        }
-        self
-    }
-}
-
-/// Reading JSON in tests.
-pub trait Field {
-    /// The text under a key.
-    fn text(&self, key: &str) -> String;
-    /// The number under a key.
-    fn number(&self, key: &str) -> f64;
-}
-
-impl Field for Value {
-    fn text(&self, key: &str) -> String {
-        self[key].as_str().unwrap_or_else(|| panic!("no text {key} in {self:#}")).to_owned()
-    }
-
-    fn number(&self, key: &str) -> f64 {
-        self[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {self:#}"))
-    }
-}
-
 pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
@@ -255,6 +201,15 @@ pub fn is_long() -> bool {
 /// Says why a test does nothing here; shown by `cargo test -- --nocapture` and in failed runs.
 pub fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");
+}
+
+/// Waits until something is true, at most a minute.
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_true() {
+        assert!(begin.elapsed().as_secs() < 60, "{what} does not happen");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// Bytes of all files below a directory.
