@@ -1,51 +1,58 @@
 //! Bytes, deduplicated and sealed: restic's repository format, version 2 (`doc/design.rst` of restic is the
 //! specification), read and written by our own engine.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `config`, `key`, `crypto`, `polynomial` | how a repository is opened; sealing |
+//! | `unpacked`, `compression` | objects outside packs; zstd, bounded |
+//! | `tree`, `tree_json`, `quote`, `snapshot` | directories and snapshots |
+//! | `pack`, `index`, `index_file` | blobs in packs; where each is |
+//! | `chunker`, `writer`, `packer` | storing |
+//! | `reader` | reading |
+//! | `lock`, `verify`, `verify_data` | use by several; checking |
+//!
+//! Order of writes: packs, then the index that names them, then the snapshot that needs them; each durable before the
+//! next. So a kill at any moment leaves at most packs that nothing names.
 
+mod chunker;
+mod compression;
+mod config;
+mod crypto;
+mod error;
+mod index;
+mod index_file;
+mod key;
+mod lock;
+mod pack;
+mod packer;
+mod polynomial;
+mod quote;
+mod reader;
+mod snapshot;
 pub mod tree;
+mod tree_json;
+mod unpacked;
+mod verify;
+mod verify_data;
+mod writer;
 
-use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::ground::{Failure, Progress, Secret};
-use crate::site::{ObjectStore, StoreError};
+use crate::ground::{Progress, Secret};
+use crate::site::{ObjectStore, PutMode, StoreErrorKind};
 
+use config::Config;
+use crypto::SealKey;
+
+pub use error::{ContentError, RepositoryError};
+pub use lock::LockGuard;
+pub use reader::BlobReader;
+pub use snapshot::Snapshot;
 pub use tree::{BlobId, Node, NodeKind};
-
-/// Situations in which a caller acts differently.
-#[derive(Debug, thiserror::Error)]
-pub enum RepositoryError {
-    #[error("there is no repository in {0}")]
-    NotARepository(String),
-    #[error("{0} already holds a repository")]
-    AlreadyExists(String),
-    #[error("the password does not open the repository in {0}")]
-    WrongPassword(String),
-    /// What is damaged and how that was seen.
-    #[error("{0}")]
-    Damaged(String),
-    #[error("{0}")]
-    Unsupported(String),
-    /// Another process holds the repository exclusively: who and since when.
-    #[error("{0}")]
-    Locked(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<RepositoryError> for Failure {
-    fn from(error: RepositoryError) -> Self {
-        match &error {
-            RepositoryError::NotARepository(_)
-            | RepositoryError::AlreadyExists(_)
-            | RepositoryError::WrongPassword(_)
-            | RepositoryError::Unsupported(_) => Failure::wrong_input(error.to_string()),
-            RepositoryError::Locked(_) => Failure::busy(error.to_string()),
-            RepositoryError::Damaged(_) | RepositoryError::Store(_) => Failure::failed(error.to_string()),
-        }
-    }
-}
+pub use verify::{VerifyDepth, VerifyReport};
+pub use writer::{BlobWriter, StoredContent, WriteSummary};
 
 /// How costly the key derivation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,54 +70,6 @@ pub enum BlobKind {
     Tree,
 }
 
-/// A snapshot as the format has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Hex id; empty until saved.
-    pub id: String,
-    pub time: Timestamp,
-    pub tree: BlobId,
-    /// Escaped paths.
-    pub paths: Vec<String>,
-    pub hostname: String,
-    pub username: String,
-    pub uid: u32,
-    pub gid: u32,
-    pub tags: Vec<String>,
-    pub parent: Option<String>,
-}
-
-/// An opened repository: the password fits, the configuration is understood. Cheap to clone.
-#[derive(Clone)]
-pub struct Repository {
-    store: Arc<dyn ObjectStore>,
-}
-
-/// Why content could not be stored: the side that failed is never confused.
-#[derive(Debug, thiserror::Error)]
-pub enum ContentError {
-    #[error("{0}")]
-    Source(std::io::Error),
-    #[error(transparent)]
-    Repository(#[from] RepositoryError),
-}
-
-/// Content of one file after it was stored.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoredContent {
-    pub blobs: Vec<BlobId>,
-    /// Bytes read from the source.
-    pub bytes: u64,
-}
-
-/// What a finished writer added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WriteSummary {
-    /// Bytes written to the store, all kinds of objects.
-    pub added_bytes: u64,
-    pub new_blobs: u64,
-}
-
 /// How chunk boundaries are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunking {
@@ -120,144 +79,195 @@ pub enum Chunking {
     Fixed(usize),
 }
 
-/// Stores blobs through a bounded pipeline. Shared by the threads that read sources.
-pub struct BlobWriter {
-    _private: (),
+/// What all parts of an opened repository share.
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    key: SealKey,
+    config: Config,
 }
 
-impl BlobWriter {
-    /// Chunks, hashes, deduplicates and stores a stream. Returns when the stream is read; durable after [`BlobWriter::finish`].
-    pub fn store_content(&self, _reader: &mut dyn Read, _chunking: Chunking) -> Result<StoredContent, ContentError> {
-        unimplemented!()
-    }
-
-    /// Stores one directory. Nodes are sorted by name here.
-    pub fn store_tree(&self, _nodes: Vec<Node>) -> Result<BlobId, RepositoryError> {
-        unimplemented!()
-    }
-
-    /// True when the blob is stored already: lets an unchanged file keep its content without a read.
-    pub fn contains(&self, _kind: BlobKind, _id: &BlobId) -> bool {
-        unimplemented!()
-    }
-
-    /// Flushes packs, then the index; everything stored so far is durable and verified when it returns.
-    pub fn finish(self) -> Result<WriteSummary, RepositoryError> {
-        unimplemented!()
-    }
-}
-
-/// Reads blobs, each checked by its MAC and its hash. Shared by threads; cheap to clone.
+/// An opened repository: the password fits, the configuration is understood. Cheap to clone.
 #[derive(Clone)]
-pub struct BlobReader {
-    _private: (),
+pub struct Repository {
+    inner: Arc<Inner>,
 }
 
-impl BlobReader {
-    /// Reads one blob.
-    pub fn read(&self, _kind: BlobKind, _id: &BlobId) -> Result<Vec<u8>, RepositoryError> {
-        unimplemented!()
-    }
-
-    /// Reads a directory; names are checked, entries sorted and unique, or it is damaged.
-    pub fn read_tree(&self, _id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
-        unimplemented!()
-    }
-
-    /// Plain length of a blob without reading it; `None` when it is not in the index.
-    pub fn length(&self, _kind: BlobKind, _id: &BlobId) -> Option<u64> {
-        unimplemented!()
-    }
-
-    /// Reads many data blobs with each pack's bytes fetched once and in order; calls `sink` from worker threads with
-    /// the position in `wanted` and the plain text or the error for that blob. Stops early when `sink` returns false.
-    pub fn read_many(
-        &self,
-        _wanted: &[BlobId],
-        _sink: &(dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync),
-    ) {
-        unimplemented!()
-    }
+/// A mutex whose holder panicked still protects whole values here: they are only pushed, taken and replaced.
+fn guarded<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How thorough a verification is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyDepth {
-    /// Listing, indexes, snapshots and all trees; no data is read.
-    Structure,
-    /// Also reads so many percent of the packs (100 = all), chosen by `seed`.
-    Data { percent: u8, seed: u64 },
-}
-
-/// What a verification saw.
-#[derive(Debug, Clone, Default)]
-pub struct VerifyReport {
-    pub snapshots: u64,
-    pub packs: u64,
-    pub packs_read: u64,
-    pub blobs: u64,
-    pub bytes_read: u64,
-    /// Damage, one sentence each, naming object and, where known, the snapshot's paths.
-    pub damage: Vec<String>,
-}
-
-/// Held while reading or writing; restic's own lock objects. Released on drop.
-pub struct LockGuard {
-    _private: (),
+/// Threads the machine runs at the same time.
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 impl Repository {
     /// Makes a repository in an empty store.
+    ///
+    /// The key is stored before the configuration. After a kill between the two, the next call finds the key by the
+    /// same password and goes on with it.
     pub fn create(
         store: Arc<dyn ObjectStore>,
-        _password: &Secret,
-        _strength: KeyStrength,
+        password: &Secret,
+        strength: KeyStrength,
     ) -> Result<Self, RepositoryError> {
-        Ok(Self { store })
+        refuse_existing(&*store)?;
+        let (key, stored_key) = match open_any_key(&*store, password)?.fits.pop() {
+            Some(key) => (key, None),
+            None => {
+                let key = SealKey::generate()?;
+                let object = put_key(&*store, &key::seal(&key, password, strength)?)?;
+                (key, Some(object))
+            }
+        };
+        let config = Config::generate()?;
+        match store.put(config::CONFIG, &config.seal(&key)?, PutMode::CreateNew) {
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => {
+                stored_key.map_or(Ok(()), |object| store.delete(&object))?;
+                Err(RepositoryError::AlreadyExists(store.describe()))
+            }
+            other => {
+                other?;
+                Ok(Self { inner: Arc::new(Inner { store, key, config }) })
+            }
+        }
     }
 
     /// Opens one.
-    pub fn open(store: Arc<dyn ObjectStore>, _password: &Secret) -> Result<Self, RepositoryError> {
-        Ok(Self { store })
+    pub fn open(store: Arc<dyn ObjectStore>, password: &Secret) -> Result<Self, RepositoryError> {
+        let stored = store.get(config::CONFIG).map_err(|error| match error.kind {
+            StoreErrorKind::NotFound => RepositoryError::NotARepository(store.describe()),
+            _ => error.into(),
+        })?;
+        let keys = open_any_key(&*store, password)?;
+        if keys.fits.is_empty() {
+            return Err(keys.no_fit(&*store));
+        }
+        for key in keys.fits {
+            if let Some(config) = Config::open(&key, &stored) {
+                return Ok(Self { inner: Arc::new(Inner { key, config: config?, store }) });
+            }
+        }
+        Err(RepositoryError::Damaged(format!("the object config in {} is damaged", store.describe())))
     }
 
     /// The repository's id, hex.
     pub fn id(&self) -> String {
-        self.store.describe()
+        self.inner.config.id.clone()
     }
 
     /// A shared lock (backup, restore): refused while somebody holds an exclusive one. `now` dates the lock.
-    pub fn lock_shared(&self, _now: Timestamp) -> Result<LockGuard, RepositoryError> {
-        unimplemented!()
+    pub fn lock_shared(&self, now: Timestamp) -> Result<LockGuard, RepositoryError> {
+        lock::acquire(&self.inner, false, now)
     }
 
-    /// Loads the index and gives a reader.
+    /// An exclusive lock (removing packs): refused while anybody holds any.
+    pub fn lock_exclusive(&self, now: Timestamp) -> Result<LockGuard, RepositoryError> {
+        lock::acquire(&self.inner, true, now)
+    }
+
+    /// Loads the index and gives a reader. When an index file is damaged, packs that no other names are found by
+    /// their own headers.
     pub fn reader(&self) -> Result<BlobReader, RepositoryError> {
-        unimplemented!()
+        let loaded = index_file::load(&self.inner, true)?;
+        Ok(BlobReader::new(Arc::clone(&self.inner), loaded.index))
     }
 
-    /// Loads the index and gives a writer. `progress` hears of bytes as they are taken in.
-    pub fn writer(&self, _progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
-        unimplemented!()
+    /// Loads the index and gives a writer. `progress` hears of bytes as they are taken in. Index files that are damaged
+    /// are warned of and count for nothing: what only they name is stored again.
+    pub fn writer(&self, progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
+        let loaded = index_file::load(&self.inner, false)?;
+        for damage in &loaded.damage {
+            progress.warn(damage);
+        }
+        BlobWriter::start(Arc::clone(&self.inner), loaded.index, progress)
     }
 
     /// All snapshots, oldest first; complete, or an error.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, RepositoryError> {
-        unimplemented!()
+        snapshot::load_all(&self.inner)
     }
 
     /// One snapshot by its whole id.
-    pub fn snapshot(&self, _id: &str) -> Result<Snapshot, RepositoryError> {
-        unimplemented!()
+    pub fn snapshot(&self, id: &str) -> Result<Snapshot, RepositoryError> {
+        let id = BlobId::from_hex(id)
+            .ok_or_else(|| RepositoryError::Unsupported(format!("{id:?} is not the whole id of a snapshot")))?;
+        snapshot::load(&self.inner, &id)
     }
 
     /// Saves a snapshot (its `id` is ignored) and returns its id. Only after [`BlobWriter::finish`].
-    pub fn save_snapshot(&self, _snapshot: &Snapshot) -> Result<String, RepositoryError> {
-        unimplemented!()
+    pub fn save_snapshot(&self, snapshot: &Snapshot) -> Result<String, RepositoryError> {
+        snapshot::save(&self.inner, snapshot)
     }
 
     /// Checks the repository.
-    pub fn verify(&self, _depth: VerifyDepth, _progress: &dyn Progress) -> Result<VerifyReport, RepositoryError> {
-        unimplemented!()
+    pub fn verify(&self, depth: VerifyDepth, progress: &dyn Progress) -> Result<VerifyReport, RepositoryError> {
+        verify::verify(&self.inner, depth, progress)
     }
+}
+
+/// A store with a configuration, or with content whose configuration was lost, is not written into.
+fn refuse_existing(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
+    let holds = |prefix| match store.list(prefix) {
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+        other => other.map(|objects| !objects.is_empty()),
+    };
+    let taken = store.size(config::CONFIG)?.is_some()
+        || holds(snapshot::SNAPSHOTS)?
+        || holds(index_file::INDEXES)?
+        || holds(pack::PACKS)?;
+    if taken { Err(RepositoryError::AlreadyExists(store.describe())) } else { Ok(()) }
+}
+
+fn put_key(store: &dyn ObjectStore, bytes: &[u8]) -> Result<String, RepositoryError> {
+    let object = format!("{}{}", key::KEYS, BlobId::of(bytes));
+    store.put(&object, bytes, PutMode::CreateNew)?;
+    Ok(object)
+}
+
+/// What a password met among the key objects.
+#[derive(Default)]
+struct Keys {
+    fits: Vec<SealKey>,
+    /// Sound keys of other passwords.
+    others: u64,
+    /// Keys that cannot be used, and why; the first is told.
+    problem: Option<RepositoryError>,
+}
+
+impl Keys {
+    /// Why no key fits: a damaged key might have been the one, so that comes before a wrong password.
+    fn no_fit(self, store: &dyn ObjectStore) -> RepositoryError {
+        let place = store.describe();
+        match self.problem {
+            Some(problem) => problem,
+            None if self.others == 0 => RepositoryError::Damaged(format!("the repository in {place} has no key")),
+            None => RepositoryError::WrongPassword(place),
+        }
+    }
+}
+
+/// Tries the password on every key object. One that opens is used even when its name does not match.
+fn open_any_key(store: &dyn ObjectStore, password: &Secret) -> Result<Keys, RepositoryError> {
+    let objects = match store.list(key::KEYS) {
+        Err(error) if error.kind == StoreErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    let mut keys = Keys::default();
+    for object in objects {
+        let bytes = store.get(&object.key)?;
+        let whole = object.key.ends_with(&BlobId::of(&bytes).to_string());
+        match key::open(&bytes, password) {
+            Ok(key::Opened::Fits(key)) => keys.fits.push(key),
+            Ok(key::Opened::OtherPassword) if whole => keys.others += 1,
+            Ok(key::Opened::OtherPassword) => {
+                let problem =
+                    RepositoryError::Damaged(format!("{} is damaged: its bytes do not match its name", object.key));
+                keys.problem = keys.problem.or(Some(problem));
+            }
+            Err(error) => keys.problem = keys.problem.or(Some(error)),
+        }
+    }
+    Ok(keys)
 }

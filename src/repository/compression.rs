@@ -1,0 +1,139 @@
+//! zstd, bounded on both sides: what does not shrink stays as it is, and what is read never grows beyond its limit.
+
+use std::io;
+
+/// Level: the knee of speed against size for files and logs.
+const LEVEL: i32 = 3;
+/// Blobs below this are compressed without asking first.
+const SAMPLE_FROM: usize = 64 << 10;
+/// The sample: so many pieces of so many bytes, spread evenly.
+const SAMPLE_PIECES: usize = 4;
+const SAMPLE_PIECE: usize = 4 << 10;
+
+/// Hard limit of any plain text that is read back, in bytes. restic's data blobs stay below 8 MiB; a directory of
+/// a million entries is a tree of about 500 MiB.
+pub(super) const PLAIN_LIMIT: usize = 1 << 30;
+
+/// Compresses with contexts that are kept; one per thread.
+pub(super) struct Compressor {
+    zstd: zstd::bulk::Compressor<'static>,
+    check: zstd::bulk::Decompressor<'static>,
+    sample: zstd::bulk::Compressor<'static>,
+    /// Holds what the check decompresses.
+    checked: Vec<u8>,
+}
+
+impl Compressor {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            zstd: zstd::bulk::Compressor::new(LEVEL)?,
+            check: zstd::bulk::Decompressor::new()?,
+            sample: zstd::bulk::Compressor::new(1)?,
+            checked: Vec::new(),
+        })
+    }
+
+    /// The compressed bytes, or `None` when they would not be smaller. What is returned was decompressed again and
+    /// compared: a fault of memory or library here would otherwise be met at a restore.
+    pub(super) fn shrink(&mut self, plain: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if self.looks_incompressible(plain)? {
+            return Ok(None);
+        }
+        let compressed = self.zstd.compress(plain)?;
+        if compressed.len() >= plain.len() {
+            return Ok(None);
+        }
+        self.checked.clear();
+        self.checked.reserve(plain.len());
+        self.check.decompress_to_buffer(&compressed, &mut self.checked)?;
+        if self.checked != plain {
+            return Err(io::Error::other("compressed bytes do not decompress to what they were made from"));
+        }
+        Ok(Some(compressed))
+    }
+
+    fn looks_incompressible(&mut self, plain: &[u8]) -> io::Result<bool> {
+        if plain.len() < SAMPLE_FROM {
+            return Ok(false);
+        }
+        let mut sample = Vec::with_capacity(SAMPLE_PIECES * SAMPLE_PIECE);
+        let step = plain.len() / SAMPLE_PIECES;
+        for piece in 0..SAMPLE_PIECES {
+            sample.extend_from_slice(&plain[piece * step..][..SAMPLE_PIECE]);
+        }
+        let compressed = self.sample.compress(&sample)?;
+        Ok(compressed.len() > sample.len() / 100 * 98)
+    }
+}
+
+/// Compresses one object that is not a blob (index, snapshot, lock).
+pub(super) fn compress(plain: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(plain, LEVEL)
+}
+
+/// Decompresses to exactly `length` bytes; anything else is an error.
+pub(super) fn decompress_exactly(compressed: &[u8], length: usize) -> Result<Vec<u8>, String> {
+    if length > PLAIN_LIMIT {
+        return Err(format!("it says it holds {length} bytes, more than any blob may"));
+    }
+    let plain =
+        zstd::bulk::decompress(compressed, length).map_err(|error| format!("it does not decompress: {error}"))?;
+    if plain.len() != length {
+        return Err(format!("it decompresses to {} bytes instead of {length}", plain.len()));
+    }
+    Ok(plain)
+}
+
+/// Decompresses an object of unknown length, bounded.
+pub(super) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let fail = |error: io::Error| format!("it does not decompress: {error}");
+    let mut plain = Vec::new();
+    let decoder = zstd::stream::Decoder::with_buffer(compressed).map_err(fail)?;
+    decoder.take(PLAIN_LIMIT as u64 + 1).read_to_end(&mut plain).map_err(fail)?;
+    if plain.len() > PLAIN_LIMIT {
+        return Err("it decompresses to more bytes than any object may have".to_owned());
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        getrandom::fill(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn text_shrinks_and_noise_stays() {
+        let mut compressor = Compressor::new().unwrap();
+        let text = b"INFO request served in 3 ms\n".repeat(10_000);
+        let small = compressor.shrink(&text).unwrap().unwrap();
+        assert!(small.len() < text.len() / 10);
+        assert_eq!(decompress_exactly(&small, text.len()).unwrap(), text);
+        assert_eq!(compressor.shrink(&noise(1 << 20)).unwrap(), None);
+        assert_eq!(compressor.shrink(&noise(100)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_wrong_length_is_an_error() {
+        let compressed = compress(&[7; 1000]).unwrap();
+        assert!(decompress_exactly(&compressed, 999).is_err());
+        assert!(decompress_exactly(&compressed, 1001).is_err());
+        assert!(decompress_exactly(&compressed, PLAIN_LIMIT + 1).is_err());
+        assert_eq!(decompress(&compressed).unwrap(), [7; 1000]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>, length in 0..100_000_usize) {
+            let _ = decompress(&bytes);
+            let _ = decompress_exactly(&bytes, length);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The index in memory: which blob is where in which pack. 48 bytes a blob, 32 a pack.
+
+use std::collections::HashMap;
+
+use super::BlobKind;
+use super::pack::PackEntry;
+use super::tree::BlobId;
+
+/// A blob's place; sorted by id within its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    id: [u8; 32],
+    pack: u32,
+    offset: u32,
+    length: u32,
+    uncompressed: u32,
+}
+
+/// One copy of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) pack: BlobId,
+    pub(super) entry: PackEntry,
+}
+
+/// All blobs that the index files name. A blob may have several copies.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    packs: Vec<BlobId>,
+    data: Vec<Entry>,
+    trees: Vec<Entry>,
+}
+
+impl Index {
+    fn of(&self, kind: BlobKind) -> &[Entry] {
+        match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.trees,
+        }
+    }
+
+    fn copies(&self, kind: BlobKind, id: &BlobId) -> &[Entry] {
+        let entries = self.of(kind);
+        let start = entries.partition_point(|entry| entry.id < id.0);
+        let count = entries[start..].iter().take_while(|entry| entry.id == id.0).count();
+        &entries[start..start + count]
+    }
+
+    fn location(&self, kind: BlobKind, entry: &Entry) -> Location {
+        Location {
+            pack: self.packs[entry.pack as usize],
+            entry: PackEntry {
+                kind,
+                id: BlobId(entry.id),
+                offset: entry.offset,
+                length: entry.length,
+                uncompressed: entry.uncompressed,
+            },
+        }
+    }
+
+    /// True when some pack holds the blob.
+    pub(super) fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let entries = self.of(kind);
+        entries.binary_search_by(|entry| entry.id.cmp(&id.0)).is_ok()
+    }
+
+    /// Every copy of a blob, the one to try first in front.
+    pub(super) fn locations(&self, kind: BlobKind, id: &BlobId) -> impl Iterator<Item = Location> {
+        self.copies(kind, id).iter().map(move |entry| self.location(kind, entry))
+    }
+
+    /// Number of blobs, each copy counted.
+    pub(super) fn len(&self) -> usize {
+        self.data.len() + self.trees.len()
+    }
+
+    /// Every pack with its blobs in order of their place.
+    pub(super) fn by_pack(&self) -> Vec<(BlobId, Vec<PackEntry>)> {
+        let mut packs: Vec<_> = self.packs.iter().map(|pack| (*pack, Vec::new())).collect();
+        for (kind, entries) in [(BlobKind::Data, &self.data), (BlobKind::Tree, &self.trees)] {
+            for entry in entries {
+                packs[entry.pack as usize].1.push(self.location(kind, entry).entry);
+            }
+        }
+        for (_, entries) in &mut packs {
+            entries.sort_by_key(|entry| entry.offset);
+        }
+        packs
+    }
+}
+
+/// Collects index files into an [`Index`].
+#[derive(Default)]
+pub(super) struct IndexBuilder {
+    index: Index,
+    numbers: HashMap<BlobId, u32>,
+}
+
+impl IndexBuilder {
+    /// Adds one pack's blobs.
+    pub(super) fn add(&mut self, pack: BlobId, entries: impl IntoIterator<Item = PackEntry>) {
+        let next = self.index.packs.len() as u32;
+        let number = *self.numbers.entry(pack).or_insert(next);
+        if number == next {
+            self.index.packs.push(pack);
+        }
+        for PackEntry { kind, id, offset, length, uncompressed } in entries {
+            let entry = Entry { id: id.0, pack: number, offset, length, uncompressed };
+            match kind {
+                BlobKind::Data => self.index.data.push(entry),
+                BlobKind::Tree => self.index.trees.push(entry),
+            }
+        }
+    }
+
+    /// True when the pack was added.
+    pub(super) fn names_pack(&self, pack: &BlobId) -> bool {
+        self.numbers.contains_key(pack)
+    }
+
+    /// Sorts packs and blobs, drops exact repetitions and spare memory.
+    pub(super) fn build(self) -> Index {
+        let Self { mut index, numbers: _ } = self;
+        let mut order: Vec<u32> = (0..index.packs.len() as u32).collect();
+        order.sort_by_key(|number| index.packs[*number as usize]);
+        let mut renumbered = vec![0; order.len()];
+        for (new, old) in order.iter().enumerate() {
+            renumbered[*old as usize] = new as u32;
+        }
+        index.packs.sort_unstable();
+        for entries in [&mut index.data, &mut index.trees] {
+            entries.iter_mut().for_each(|entry| entry.pack = renumbered[entry.pack as usize]);
+            entries.sort_unstable();
+            entries.dedup();
+            entries.shrink_to_fit();
+        }
+        index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: BlobKind, id: u8, offset: u32) -> PackEntry {
+        PackEntry { kind, id: BlobId([id; 32]), offset, length: 100, uncompressed: 0 }
+    }
+
+    #[test]
+    fn duplicates_are_kept_as_copies_and_repetitions_are_not() {
+        let mut builder = IndexBuilder::default();
+        builder.add(BlobId([9; 32]), [entry(BlobKind::Data, 1, 0), entry(BlobKind::Data, 2, 100)]);
+        builder.add(BlobId([3; 32]), [entry(BlobKind::Data, 1, 0), entry(BlobKind::Tree, 1, 100)]);
+        builder.add(BlobId([9; 32]), [entry(BlobKind::Data, 1, 0)]);
+        let index = builder.build();
+        assert_eq!(index.len(), 4);
+        let packs: Vec<_> = index.locations(BlobKind::Data, &BlobId([1; 32])).map(|at| at.pack.0[0]).collect();
+        assert_eq!(packs, [3, 9]);
+        assert!(index.contains(BlobKind::Tree, &BlobId([1; 32])));
+        assert!(!index.contains(BlobKind::Tree, &BlobId([2; 32])));
+        assert_eq!(index.by_pack()[1].1.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_takes_48_bytes() {
+        assert_eq!(size_of::<Entry>(), 48);
+    }
+}

@@ -1,0 +1,293 @@
+//! Trees as JSON, the way restic writes them, so that equal directories give equal blobs.
+//!
+//! Fields that are not listed here (`generic_attributes`, `error`) are ignored when read and are not written.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::key::Base64;
+use super::quote::{quote, unquote};
+use super::tree::{BlobId, Node, NodeKind};
+
+/// Bits of Go's `os.FileMode` beyond the nine permission bits.
+mod go_mode {
+    pub(super) const DIRECTORY: u32 = 1 << 31;
+    pub(super) const SYMLINK: u32 = 1 << 27;
+    pub(super) const DEVICE: u32 = 1 << 26;
+    pub(super) const NAMED_PIPE: u32 = 1 << 25;
+    pub(super) const SOCKET: u32 = 1 << 24;
+    pub(super) const SET_UID: u32 = 1 << 23;
+    pub(super) const SET_GID: u32 = 1 << 22;
+    pub(super) const CHARACTER_DEVICE: u32 = 1 << 21;
+    pub(super) const STICKY: u32 = 1 << 20;
+}
+
+#[derive(Serialize, Deserialize)]
+struct TreeJson {
+    nodes: Option<Vec<NodeJson>>,
+}
+
+/// Fields in restic's order.
+#[derive(Serialize, Deserialize)]
+struct NodeJson {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    mode: u32,
+    #[serde(default)]
+    mtime: String,
+    #[serde(default)]
+    atime: String,
+    #[serde(default)]
+    ctime: String,
+    #[serde(default)]
+    uid: u32,
+    #[serde(default)]
+    gid: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    user: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    group: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    inode: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    device_id: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    size: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    links: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    linktarget: String,
+    /// A link target that is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    linktarget_raw: Option<Base64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extended_attributes: Option<Vec<AttributeJson>>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    device: u64,
+    #[serde(default)]
+    content: Option<Vec<BlobId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subtree: Option<BlobId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttributeJson {
+    name: String,
+    value: Base64,
+    /// Ours: a name that is not UTF-8, as `linktarget_raw` is for targets. restic sees the name with U+FFFD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name_raw: Option<Base64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_zero_u32(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Sorts the nodes and writes them. The error says which name may not stand in a tree.
+pub(super) fn encode(mut nodes: Vec<Node>) -> Result<Vec<u8>, String> {
+    nodes.sort_by(|left, right| left.name.cmp(&right.name));
+    check_names(&nodes)?;
+    let nodes = nodes.into_iter().map(to_json).collect();
+    let json = serde_json::to_vec(&TreeJson { nodes: Some(nodes) }).map_err(|error| error.to_string())?;
+    let mut escaped = escape_as_go(&json);
+    escaped.push(b'\n');
+    Ok(escaped)
+}
+
+/// Go escapes these three, which occur inside strings only.
+fn escape_as_go(json: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(json.len() + 1);
+    for &byte in json {
+        match byte {
+            b'<' => escaped.extend_from_slice(b"\\u003c"),
+            b'>' => escaped.extend_from_slice(b"\\u003e"),
+            b'&' => escaped.extend_from_slice(b"\\u0026"),
+            _ => escaped.push(byte),
+        }
+    }
+    escaped
+}
+
+/// Reads a tree; the error says what breaks the rules.
+pub(super) fn decode(plain: &[u8]) -> Result<Vec<Node>, String> {
+    let json: TreeJson = serde_json::from_slice(plain).map_err(|error| error.to_string())?;
+    let nodes: Vec<Node> = json.nodes.unwrap_or_default().into_iter().map(from_json).collect::<Result<_, _>>()?;
+    check_names(&nodes)?;
+    Ok(nodes)
+}
+
+/// Names that a file system could have, in strictly rising order.
+fn check_names(nodes: &[Node]) -> Result<(), String> {
+    for node in nodes {
+        check_name(&node.name)?;
+    }
+    for pair in nodes.windows(2) {
+        if pair[0].name >= pair[1].name {
+            return Err(format!("its entry {:?} is there twice or out of order", quote(&pair[1].name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<(), String> {
+    let sound =
+        (1..=255).contains(&name.len()) && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0);
+    if sound { Ok(()) } else { Err(format!("{:?} is no name of a file", quote(&name[..name.len().min(300)]))) }
+}
+
+fn to_json(node: Node) -> NodeJson {
+    let mode = go_mode(node.kind, node.mode);
+    let target = node.link_target.unwrap_or_default();
+    let is_file = node.kind == NodeKind::File;
+    NodeJson {
+        name: quote(&node.name),
+        kind: kind_name(node.kind).to_owned(),
+        mode,
+        mtime: time_text(node.modified),
+        atime: time_text(node.accessed),
+        ctime: time_text(node.changed),
+        uid: node.uid,
+        gid: node.gid,
+        user: node.user,
+        group: node.group,
+        inode: node.inode,
+        device_id: node.device_id,
+        size: node.size,
+        links: node.links,
+        linktarget: String::from_utf8_lossy(&target).into_owned(),
+        linktarget_raw: raw_if_not_text(&target),
+        extended_attributes: (!node.xattrs.is_empty()).then(|| node.xattrs.into_iter().map(attribute_json).collect()),
+        device: node.device,
+        content: is_file.then_some(node.content),
+        subtree: node.subtree,
+    }
+}
+
+fn raw_if_not_text(bytes: &[u8]) -> Option<Base64> {
+    std::str::from_utf8(bytes).is_err().then(|| Base64(bytes.to_vec()))
+}
+
+fn attribute_json((name, value): (Vec<u8>, Vec<u8>)) -> AttributeJson {
+    AttributeJson {
+        name: String::from_utf8_lossy(&name).into_owned(),
+        value: Base64(value),
+        name_raw: raw_if_not_text(&name),
+    }
+}
+
+fn from_json(json: NodeJson) -> Result<Node, String> {
+    let name = unquote(&json.name).ok_or_else(|| format!("the name {:?} is not quoted as it must be", json.name))?;
+    let kind = kind_of(&json.kind)
+        .ok_or_else(|| format!("the entry {:?} is of the unknown kind {:?}", json.name, json.kind))?;
+    if (kind == NodeKind::Directory) != json.subtree.is_some() {
+        return Err(format!("the entry {:?} of kind {:?} must not be with or without a tree", json.name, json.kind));
+    }
+    let target = json.linktarget_raw.map_or_else(|| json.linktarget.into_bytes(), |raw| raw.0);
+    let mut xattrs: Vec<_> = json.extended_attributes.unwrap_or_default().into_iter().map(attribute).collect();
+    xattrs.sort();
+    Ok(Node {
+        kind,
+        mode: unix_mode(json.mode),
+        modified: time_of(&json.mtime, &json.name)?,
+        accessed: time_of(&json.atime, &json.name)?,
+        changed: time_of(&json.ctime, &json.name)?,
+        uid: json.uid,
+        gid: json.gid,
+        user: json.user,
+        group: json.group,
+        inode: json.inode,
+        device_id: json.device_id,
+        size: json.size,
+        links: json.links,
+        link_target: (kind == NodeKind::Symlink).then_some(target),
+        device: json.device,
+        xattrs,
+        content: json.content.unwrap_or_default(),
+        subtree: json.subtree,
+        name,
+    })
+}
+
+fn attribute(json: AttributeJson) -> (Vec<u8>, Vec<u8>) {
+    (json.name_raw.map_or_else(|| json.name.into_bytes(), |raw| raw.0), json.value.0)
+}
+
+fn kind_name(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::File => "file",
+        NodeKind::Directory => "dir",
+        NodeKind::Symlink => "symlink",
+        NodeKind::BlockDevice => "dev",
+        NodeKind::CharacterDevice => "chardev",
+        NodeKind::Fifo => "fifo",
+        NodeKind::Socket => "socket",
+    }
+}
+
+fn kind_of(name: &str) -> Option<NodeKind> {
+    Some(match name {
+        "file" => NodeKind::File,
+        "dir" => NodeKind::Directory,
+        "symlink" => NodeKind::Symlink,
+        "dev" => NodeKind::BlockDevice,
+        "chardev" => NodeKind::CharacterDevice,
+        "fifo" => NodeKind::Fifo,
+        "socket" => NodeKind::Socket,
+        _ => return None,
+    })
+}
+
+/// From `st_mode & 0o7777` and the kind to Go's bits.
+fn go_mode(kind: NodeKind, mode: u32) -> u32 {
+    let kind_bits = match kind {
+        NodeKind::File => 0,
+        NodeKind::Directory => go_mode::DIRECTORY,
+        NodeKind::Symlink => go_mode::SYMLINK,
+        NodeKind::BlockDevice => go_mode::DEVICE,
+        NodeKind::CharacterDevice => go_mode::DEVICE | go_mode::CHARACTER_DEVICE,
+        NodeKind::Fifo => go_mode::NAMED_PIPE,
+        NodeKind::Socket => go_mode::SOCKET,
+    };
+    let moved = |unix: u32, go: u32| if mode & unix == 0 { 0 } else { go };
+    kind_bits
+        | mode & 0o777
+        | moved(0o4000, go_mode::SET_UID)
+        | moved(0o2000, go_mode::SET_GID)
+        | moved(0o1000, go_mode::STICKY)
+}
+
+/// From Go's bits to `st_mode & 0o7777`.
+fn unix_mode(mode: u32) -> u32 {
+    let moved = |go: u32, unix: u32| if mode & go == 0 { 0 } else { unix };
+    mode & 0o777 | moved(go_mode::SET_UID, 0o4000) | moved(go_mode::SET_GID, 0o2000) | moved(go_mode::STICKY, 0o1000)
+}
+
+/// RFC 3339 with nanoseconds, UTC. The format has the years 0 to 9999 only; others are moved to the nearest end.
+fn time_text(time: Timestamp) -> String {
+    const YEAR_ZERO: i64 = -62_167_219_200;
+    if time.as_second() < YEAR_ZERO { "0000-01-01T00:00:00Z".to_owned() } else { time.to_string() }
+}
+
+fn time_of(text: &str, name: &str) -> Result<Timestamp, String> {
+    if text.is_empty() {
+        return Ok(Timestamp::UNIX_EPOCH);
+    }
+    match text.parse() {
+        Ok(time) => Ok(time),
+        // Go's last year ends a day after what a jiff timestamp can hold.
+        Err(_) if text.starts_with("9999-12-3") => Ok(Timestamp::MAX),
+        Err(_) => Err(format!("the entry {name:?} has the unreadable time {text:?}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "tree_json_tests.rs"]
+mod tests;

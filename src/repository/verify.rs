@@ -1,0 +1,292 @@
+//! Checking a repository: what is there, whether it fits together and, if asked, whether the stored bytes are whole.
+//!
+//! A deleted snapshot leaves no trace in the format: who keeps records of snapshots compares them with the listing.
+
+use std::collections::{HashMap, HashSet};
+
+use super::config::{self, Config};
+use super::error::RepositoryError;
+use super::index::Index;
+use super::pack::{self, PackEntry};
+use super::reader::BlobReader;
+use super::snapshot::{self, Snapshot};
+use super::tree::{BlobId, Node, NodeKind};
+use super::{BlobKind, Inner, crypto, index_file, key, lock, unpacked, verify_data};
+use crate::ground::Progress;
+use crate::ground::byte_path::escape;
+use crate::site::StoreErrorKind;
+
+/// Sentences of damage that are kept; more are counted.
+const DAMAGE_LIMIT: usize = 1000;
+/// Paths named for one damaged pack; more are counted.
+const PATH_LIMIT: usize = 10;
+
+/// How thorough a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyDepth {
+    /// Listing, indexes, snapshots and all trees; no data is read.
+    Structure,
+    /// Also reads so many percent of the packs (100 = all), chosen by `seed`.
+    Data { percent: u8, seed: u64 },
+}
+
+/// What a verification saw.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    pub snapshots: u64,
+    pub packs: u64,
+    pub packs_read: u64,
+    pub blobs: u64,
+    pub bytes_read: u64,
+    /// Damage, one sentence each, naming object and, where known, the snapshot's paths.
+    pub damage: Vec<String>,
+}
+
+/// A pack that is missing or damaged, and the blobs that it no longer gives.
+pub(super) struct PackDamage {
+    pub(super) sentence: String,
+    pub(super) lost: Vec<(BlobKind, BlobId)>,
+}
+
+/// A pack to look at: its size as stored and what the index says it holds.
+pub(super) struct KnownPack {
+    pub(super) id: BlobId,
+    pub(super) size: u64,
+    pub(super) entries: Vec<PackEntry>,
+}
+
+/// Damage so far; sentences beyond the limit are only counted.
+#[derive(Default)]
+struct Damage {
+    sentences: Vec<String>,
+    more: u64,
+}
+
+impl Damage {
+    fn add(&mut self, sentence: impl Into<String>) {
+        if self.sentences.len() < DAMAGE_LIMIT {
+            self.sentences.push(sentence.into());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("{} more findings are not listed", self.more));
+        }
+        self.sentences
+    }
+}
+
+/// Checks the repository. An error means that the check itself could not be done; damage is in the report.
+pub(super) fn verify(
+    inner: &std::sync::Arc<Inner>,
+    depth: VerifyDepth,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, RepositoryError> {
+    progress.begin("checking the repository's structure", None);
+    let (mut report, mut damage) = (VerifyReport::default(), Damage::default());
+    check_fixed_objects(inner, &mut damage)?;
+    let loaded = index_file::load(inner, false)?;
+    loaded.damage.iter().for_each(|sentence| damage.add(sentence));
+    report.blobs = loaded.index.len() as u64;
+    let (packs, mut bad_packs) = check_packs(inner, &loaded.index, &mut damage)?;
+    report.packs = packs.len() as u64;
+    let reader = BlobReader::new(std::sync::Arc::clone(inner), loaded.index);
+    let snapshots = load_snapshots(inner, &mut damage)?;
+    report.snapshots = snapshots.len() as u64;
+    check_trees(&reader, &snapshots, &mut damage);
+    progress.end();
+    if let VerifyDepth::Data { percent, seed } = depth {
+        let chosen = verify_data::choose(packs, percent, seed);
+        bad_packs.extend(verify_data::read_packs(inner, &chosen, progress, &mut report));
+    }
+    name_affected_files(&reader, &snapshots, bad_packs, &mut damage);
+    report.damage = damage.finish();
+    Ok(report)
+}
+
+/// Configuration, keys and locks.
+fn check_fixed_objects(inner: &Inner, damage: &mut Damage) -> Result<(), RepositoryError> {
+    match inner.store.get(config::CONFIG) {
+        Ok(stored) => match Config::open(&inner.key, &stored) {
+            Some(Ok(config)) if config == inner.config => {}
+            _ => damage.add("the object config is damaged"),
+        },
+        Err(error) if error.kind == StoreErrorKind::NotFound => damage.add("the object config is missing"),
+        Err(error) => damage.add(format!("the object config is damaged: {error}")),
+    }
+    let (keys, foreign) = unpacked::list(inner, key::KEYS)?;
+    foreign.iter().for_each(|name| damage.add(format!("{name} has no name that the format knows")));
+    if keys.is_empty() {
+        damage.add("the repository has no key: it cannot be opened again");
+    }
+    for (id, _) in keys {
+        check_key(inner, &id).unwrap_or_else(|why| damage.add(format!("{}{id} is damaged: {why}", key::KEYS)));
+    }
+    for (id, _) in unpacked::list(inner, lock::LOCKS)?.0 {
+        if let Err(RepositoryError::Damaged(why)) = lock::check_readable(inner, &id)
+            && inner.store.size(&format!("{}{id}", lock::LOCKS))?.is_some()
+        {
+            damage.add(why);
+        }
+    }
+    Ok(())
+}
+
+fn check_key(inner: &Inner, id: &BlobId) -> Result<(), String> {
+    let stored = inner.store.get(&format!("{}{id}", key::KEYS)).map_err(|error| error.to_string())?;
+    if crypto::sha256(&stored) != id.0 {
+        return Err("its bytes do not match its name".to_owned());
+    }
+    key::check_form(&stored).map_err(|error| error.to_string())
+}
+
+/// Every pack that the index names must be there in the size that its blobs make. Gives all stored packs.
+fn check_packs(
+    inner: &Inner,
+    index: &Index,
+    damage: &mut Damage,
+) -> Result<(Vec<KnownPack>, Vec<PackDamage>), RepositoryError> {
+    let (stored, foreign) = unpacked::list(inner, pack::PACKS)?;
+    foreign.iter().for_each(|name| damage.add(format!("{name} has no name that the format knows")));
+    let mut sizes: HashMap<BlobId, u64> = stored.into_iter().collect();
+    let (mut packs, mut bad) = (Vec::new(), Vec::new());
+    for (id, entries) in index.by_pack() {
+        let expected = pack::size_of(&entries);
+        let lost = || entries.iter().map(|entry| (entry.kind, entry.id)).collect();
+        let object = pack::key_of(&id);
+        match sizes.remove(&id) {
+            None => bad.push(PackDamage { sentence: format!("{object} is missing"), lost: lost() }),
+            Some(size) if size != expected => {
+                let sentence = format!("{object} is damaged: it has {size} bytes instead of {expected}");
+                bad.push(PackDamage { sentence, lost: lost() });
+                // Its size says it all; it is still counted, and read for what can be saved by no one here.
+                packs.push(KnownPack { id, size, entries: Vec::new() });
+            }
+            Some(size) => packs.push(KnownPack { id, size, entries }),
+        }
+    }
+    packs.extend(sizes.into_iter().map(|(id, size)| KnownPack { id, size, entries: Vec::new() }));
+    Ok((packs, bad))
+}
+
+fn load_snapshots(inner: &Inner, damage: &mut Damage) -> Result<Vec<Snapshot>, RepositoryError> {
+    let (ids, foreign) = unpacked::list(inner, snapshot::SNAPSHOTS)?;
+    foreign.iter().for_each(|name| damage.add(format!("{name} has no name that the format knows")));
+    let mut snapshots = Vec::new();
+    for (id, _) in ids {
+        match snapshot::load(inner, &id) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(error) => damage.add(error.to_string()),
+        }
+    }
+    snapshots.sort_by(|left, right| (left.time, &left.id).cmp(&(right.time, &right.id)));
+    Ok(snapshots)
+}
+
+/// Visits each tree of all snapshots once: the snapshot that leads to it first, its path and what it holds.
+fn walk(
+    reader: &BlobReader,
+    snapshots: &[Snapshot],
+    visit: &mut dyn FnMut(&Snapshot, &[u8], BlobId, Result<&[Node], RepositoryError>),
+) {
+    let mut seen = HashSet::new();
+    for snapshot in snapshots {
+        let mut ahead = vec![(snapshot.tree, Vec::new())];
+        while let Some((id, path)) = ahead.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            match reader.read_tree(&id) {
+                Ok(nodes) => {
+                    visit(snapshot, &path, id, Ok(&nodes));
+                    let below = nodes.iter().filter_map(|node| Some((node.subtree?, join(&path, &node.name))));
+                    ahead.extend(below);
+                }
+                Err(error) => visit(snapshot, &path, id, Err(error)),
+            }
+        }
+    }
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    [path, b"/", name].concat()
+}
+
+fn short(snapshot: &Snapshot) -> &str {
+    snapshot.id.get(..8).unwrap_or_default()
+}
+
+/// All trees must be readable and every blob of a file in the index, with the file's length in sum.
+fn check_trees(reader: &BlobReader, snapshots: &[Snapshot], damage: &mut Damage) {
+    walk(reader, snapshots, &mut |snapshot, path, _, nodes| match nodes {
+        Ok(nodes) => {
+            for node in nodes.iter().filter(|node| node.kind == NodeKind::File) {
+                if let Err(why) = check_content(reader, node) {
+                    let file = escape(&join(path, &node.name));
+                    damage.add(format!("the file {file} of snapshot {} is damaged: {why}", short(snapshot)));
+                }
+            }
+        }
+        Err(error) => {
+            let directory = escape(if path.is_empty() { b"/" } else { path });
+            damage.add(format!("the directory {directory} of snapshot {} cannot be read: {error}", short(snapshot)));
+        }
+    });
+}
+
+fn check_content(reader: &BlobReader, node: &Node) -> Result<(), String> {
+    let mut total = 0_u64;
+    for id in &node.content {
+        let length = reader.length(BlobKind::Data, id);
+        total = total.saturating_add(length.ok_or_else(|| format!("its blob {id} is missing: no index names it"))?);
+    }
+    if total == node.size {
+        Ok(())
+    } else {
+        Err(format!("its blobs hold {total} bytes, but its size is {}", node.size))
+    }
+}
+
+/// Files that need a damaged pack, found by a walk over all trees that can be read.
+fn name_affected_files(reader: &BlobReader, snapshots: &[Snapshot], bad: Vec<PackDamage>, damage: &mut Damage) {
+    if bad.is_empty() {
+        return;
+    }
+    let mut owners: HashMap<(BlobKind, BlobId), usize> = HashMap::new();
+    for (number, pack) in bad.iter().enumerate() {
+        owners.extend(pack.lost.iter().map(|blob| (*blob, number)));
+    }
+    let mut affected: Vec<(Vec<String>, u64)> = bad.iter().map(|_| (Vec::new(), 0)).collect();
+    let mut note = |number: usize, snapshot: &Snapshot, path: &[u8]| {
+        let (paths, more) = &mut affected[number];
+        if paths.len() < PATH_LIMIT {
+            paths.push(format!("{} of snapshot {}", escape(path), short(snapshot)));
+        } else {
+            *more += 1;
+        }
+    };
+    walk(reader, snapshots, &mut |snapshot, path, tree, nodes| {
+        if let Some(number) = owners.get(&(BlobKind::Tree, tree)) {
+            note(*number, snapshot, if path.is_empty() { b"/" } else { path });
+        }
+        for node in nodes.unwrap_or_default() {
+            let packs: HashSet<_> =
+                node.content.iter().filter_map(|id| owners.get(&(BlobKind::Data, *id))).copied().collect();
+            packs.into_iter().for_each(|number| note(number, snapshot, &join(path, &node.name)));
+        }
+    });
+    for (pack, (paths, more)) in bad.into_iter().zip(affected) {
+        damage.add(pack.sentence + &affected_text(&paths, more));
+    }
+}
+
+fn affected_text(paths: &[String], more: u64) -> String {
+    match (paths.is_empty(), more) {
+        (true, _) => "; no snapshot is known to need it".to_owned(),
+        (false, 0) => format!("; affected: {}", paths.join(", ")),
+        (false, _) => format!("; affected: {} and {more} more", paths.join(", ")),
+    }
+}
