@@ -52,7 +52,7 @@ pub fn run_of(report: &[u8]) -> Result<String, Refusal> {
 pub fn compare(report: &[u8], events: &[u8]) -> Result<Report, Refusal> {
     let claimed = parse(report)?;
     let format = claimed.get("format").cloned().unwrap_or_default();
-    if format != Value::from(REPORT_FORMAT) {
+    if format.as_u64() != Some(u64::from(REPORT_FORMAT)) {
         return Err(Refusal::Format { found: format.to_string() });
     }
     let named = claimed.get("events_sha256").and_then(Value::as_str).unwrap_or("none");

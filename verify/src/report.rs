@@ -27,6 +27,8 @@ pub const STEP_DECLARE: &str = "declare";
 pub const STEP_ISOLATE: &str = "isolate";
 /// Step that removes what the drill made.
 pub const STEP_CLEAN_UP: &str = "clean up";
+/// Before the name of a plan's step: the step that executes it. The bare name is understood too.
+pub const STEP_PLAN: &str = "step: ";
 /// Before a source's name: the step that reads how new its restored data is.
 pub const STEP_RECOVERED_TO: &str = "recovered to: ";
 /// Before a check's name: the step that tries it.
@@ -237,6 +239,7 @@ impl StepOutcome {
 /// One attempt of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
+    /// Name of the plan's step or check; for everything else the name in the events.
     pub name: String,
     /// `restore`, `script`, `wait`, `check`, `recovered to`, `declare`, `isolate`, `clean up`, `plan step` or `engine`.
     pub kind: String,

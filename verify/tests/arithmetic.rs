@@ -58,7 +58,7 @@ fn a_failed_step_fails_the_drill_and_names_what_was_not_reached() {
 #[test]
 fn a_script_with_an_exit_code_is_a_failed_step() {
     let mut events = samples::passed().events();
-    let event = events.iter_mut().find(|e| e.step == "start the shop" && e.kind == EventKind::Succeeded);
+    let event = events.iter_mut().find(|e| e.step == "step: start the shop" && e.kind == EventKind::Succeeded);
     event.expect("the sample has it").data["exit_code"] = 3.into();
     let report = summarize(&events).expect("well-formed");
     assert!(!report.passed);
@@ -83,12 +83,24 @@ fn everything_declared_must_have_left_an_event() {
 #[test]
 fn a_step_that_leaves_no_evidence_has_not_succeeded() {
     let mut events = samples::passed().events();
-    let event = events.iter_mut().find(|event| event.step == "files" && event.kind == EventKind::Succeeded);
+    let event = events.iter_mut().find(|event| event.step == "step: files" && event.kind == EventKind::Succeeded);
     event.expect("the sample has it").data = serde_json::Value::Null;
     let report = summarize(&events).expect("well-formed");
     assert!(!report.passed);
     assert_eq!(sentences(&report, Severity::Failure), ["Step \"files\" succeeded but left no evidence"]);
     assert_eq!(report.rpo_seconds, None, "the missing restore may have been the oldest");
+}
+
+#[test]
+fn a_plan_step_is_known_by_its_bare_name_too_but_no_other_step_passes_for_it() {
+    let mut bare = samples::passed().events();
+    for event in &mut bare {
+        event.step = event.step.strip_prefix("step: ").unwrap_or(&event.step).to_owned();
+    }
+    assert!(summarize(&bare).expect("well-formed").passed);
+    let steps = ["files", "declare", "isolate", "clean up", "recovered to: files", "check: shop answers"];
+    let others = samples::passed().with(|declared| declared.steps = steps.map(String::from).into());
+    assert_eq!(sentences(&report(others), Severity::Failure).len(), 5);
 }
 
 #[test]
@@ -219,7 +231,7 @@ fn contradicting_events_are_refused() {
     twice.push(Event { seq: twice.len() as u64 + 1, kind: EventKind::Started, attempt: 2, ..events[1].clone() });
     assert!(summarize(&twice).expect_err("again").to_string().contains("had succeeded"));
     let mut unreadable = events.clone();
-    let event = unreadable.iter_mut().find(|event| event.kind == EventKind::Succeeded && event.step == "files");
+    let event = unreadable.iter_mut().find(|event| event.kind == EventKind::Succeeded && event.step == "step: files");
     event.expect("the sample has it").data["evidence"] = "something new".into();
     assert!(summarize(&unreadable).expect_err("unknown").to_string().contains("cannot be read"));
     assert!(summarize(&[]).is_err());
@@ -254,7 +266,7 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let evidence = samples::passed().events().into_iter().map(|event| event.data).collect::<Vec<_>>();
-    let steps = ["declare", "files", "orders", "run", "check: shop answers", "clean up", ""];
+    let steps = ["declare", "step: files", "orders", "run", "check: shop answers", "clean up", ""];
     let kinds = [EventKind::Started, EventKind::Succeeded, EventKind::Failed, EventKind::Continued];
     let parts = (
         any_time(),

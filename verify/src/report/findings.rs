@@ -120,8 +120,7 @@ pub(super) fn not_tested(facts: &Facts, isolation: Option<&Isolated>) -> Vec<Str
     }
     for row in facts.steps.iter().filter(|row| row.outcome == StepOutcome::NotReached) {
         let what = if row.kind == "check" { "Check" } else { "Step" };
-        let name = row.name.strip_prefix(super::STEP_CHECK).unwrap_or(&row.name);
-        sentences.push(format!("{what} \"{name}\" was not reached"));
+        sentences.push(format!("{what} \"{}\" was not reached", row.name));
     }
     match isolation {
         Some(isolation) => sentences.extend(isolation_gaps(isolation)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{Interruption, ReportError, StepOutcome};
+use super::{Interruption, ReportError, STEP_CHECK, STEP_PLAN, StepOutcome};
 use crate::events::{Event, EventKind, StepOutput};
 
 /// Reads a stored journal, one JSON object a line.
@@ -154,6 +154,16 @@ impl<'a> Journal<'a> {
     /// The attempt that counts: the latest of a step.
     pub(super) fn latest(&self, step: &str) -> Option<&Attempt<'a>> {
         self.latest.get(step).and_then(|&index| self.attempts.get(index))
+    }
+
+    /// The attempt that counts of a plan's step.
+    pub(super) fn plan_step(&self, name: &str) -> Option<&Attempt<'a>> {
+        self.latest(&format!("{STEP_PLAN}{name}")).or_else(|| self.latest(name))
+    }
+
+    /// The attempt that counts of a check.
+    pub(super) fn check(&self, name: &str) -> Option<&Attempt<'a>> {
+        self.latest(&format!("{STEP_CHECK}{name}"))
     }
 
     /// Evidence of all steps that succeeded, with the step's name.

@@ -7,8 +7,8 @@ use super::journal::{Attempt, Journal, journal_bytes, read_journal, seconds_betw
 use super::sources::{oldest, skew_seconds, source_rows, unrestored};
 use super::{
     CheckRow, Deficiency, ObjectiveSeconds, ObjectiveVerdict, Overall, REPORT_FORMAT, Report, ReportError, STEP_CHECK,
-    STEP_CLEAN_UP, STEP_DECLARE, STEP_ISOLATE, STEP_RECOVERED_TO, Severity, SourceRow, StepOutcome, StepRow, Verdict,
-    sha256_hex,
+    STEP_CLEAN_UP, STEP_DECLARE, STEP_ISOLATE, STEP_PLAN, STEP_RECOVERED_TO, Severity, SourceRow, StepOutcome, StepRow,
+    Verdict, sha256_hex,
 };
 use crate::events::{Checked, Declared, Event, StepOutput};
 
@@ -171,36 +171,46 @@ fn overall(deficiencies: &[Deficiency], facts: &Facts) -> Overall {
     }
 }
 
-/// Something declared was not reached, and nothing that was reached explains it.
+/// Something declared did not come to its end, and nothing that was tried explains it.
 fn was_aborted(facts: &Facts) -> bool {
-    let failed = facts.steps.iter().any(|row| row.outcome == StepOutcome::Failed && is_latest(facts.journal, row));
-    let open = facts.steps.iter().any(|row| {
-        matches!(row.outcome, StepOutcome::NotReached)
-            || (row.outcome == StepOutcome::Unfinished || row.outcome == StepOutcome::Interrupted)
-                && is_latest(facts.journal, row)
-    });
-    open && !failed
+    let steps = facts.declared.steps.iter().map(|step| facts.journal.plan_step(step));
+    let checks = facts.checks.iter().filter(|check| !check.tried).map(|check| facts.journal.check(&check.check));
+    let ends: Vec<Option<StepOutcome>> = steps.chain(checks).map(|end| end.map(|attempt| attempt.outcome)).collect();
+    let failed = facts.journal.attempts.iter().any(|attempt| has_failed(facts.journal, attempt));
+    let open = |end: &Option<StepOutcome>| !matches!(end, Some(StepOutcome::Succeeded | StepOutcome::Failed));
+    !failed && ends.iter().any(open)
 }
 
-fn is_latest(journal: &Journal, row: &StepRow) -> bool {
-    journal.latest(&row.name).is_some_and(|latest| latest.attempt == row.attempt)
+/// Whether this is the attempt that counts, and it failed or its evidence says so.
+fn has_failed(journal: &Journal, attempt: &Attempt) -> bool {
+    let counts = journal.latest(attempt.step).is_some_and(|latest| std::ptr::eq(latest, attempt));
+    counts && (attempt.outcome == StepOutcome::Failed || contradiction(attempt).is_some())
 }
 
 /// Why a plan's step does not count as succeeded; `None` when it does.
 pub(super) fn plan_step_failure(journal: &Journal, step: &str) -> Option<String> {
-    let Some(attempt) = journal.latest(step) else { return Some("was not reached".to_owned()) };
+    let Some(attempt) = journal.plan_step(step) else { return Some("was not reached".to_owned()) };
     match attempt.outcome {
-        StepOutcome::Succeeded if attempt.evidence.is_none() => Some("succeeded but left no evidence".to_owned()),
-        StepOutcome::Succeeded => script_failure(attempt.evidence.as_ref()),
+        StepOutcome::Succeeded if !has_plan_evidence(attempt) => Some("succeeded but left no evidence".to_owned()),
+        StepOutcome::Succeeded => contradiction(attempt).map(|why| format!("failed: {why}")),
         StepOutcome::Failed => Some(format!("failed: {}", attempt.error.as_deref().unwrap_or("no reason recorded"))),
         _ => Some("started and did not end".to_owned()),
     }
 }
 
-fn script_failure(evidence: Option<&StepOutput>) -> Option<String> {
-    match evidence {
+fn has_plan_evidence(attempt: &Attempt) -> bool {
+    let evidence = attempt.evidence.as_ref();
+    evidence.is_some_and(|e| matches!(e, StepOutput::Restored(_) | StepOutput::Script(_) | StepOutput::Waited { .. }))
+}
+
+/// Why an attempt that ended well has failed all the same.
+fn contradiction(attempt: &Attempt) -> Option<String> {
+    match &attempt.evidence {
+        Some(StepOutput::Checked(checked)) if !checked.passed => {
+            Some(format!("expected {}, got {}", checked.expected, checked.actual))
+        }
         Some(StepOutput::Script(script)) if script.exit_code != 0 => {
-            Some(format!("failed: {} ended with exit code {}", script.file, script.exit_code))
+            Some(format!("{} ended with exit code {}", script.file, script.exit_code))
         }
         _ => None,
     }
@@ -209,11 +219,11 @@ fn script_failure(evidence: Option<&StepOutput>) -> Option<String> {
 fn step_rows(journal: &Journal, declared: &Declared) -> Vec<StepRow> {
     let planned: HashSet<&str> = declared.steps.iter().map(String::as_str).collect();
     let mut rows: Vec<StepRow> = journal.attempts.iter().map(|attempt| step_row(attempt, &planned)).collect();
-    let unreached_steps = declared.steps.iter().filter(|step| journal.latest(step).is_none());
+    let unreached_steps = declared.steps.iter().filter(|step| journal.plan_step(step).is_none());
     rows.extend(unreached_steps.map(|step| not_reached(step.clone(), "plan step")));
-    let unreached_checks = declared.checks.iter().filter(|check| find_check(journal, check).is_none());
-    let names = unreached_checks.map(|check| format!("{STEP_CHECK}{check}"));
-    rows.extend(names.filter(|name| journal.latest(name).is_none()).map(|name| not_reached(name, "check")));
+    let unreached = |check: &&String| find_check(journal, check).is_none() && journal.check(check).is_none();
+    let unreached_checks = declared.checks.iter().filter(unreached);
+    rows.extend(unreached_checks.map(|check| not_reached(check.clone(), "check")));
     rows
 }
 
@@ -231,14 +241,9 @@ fn not_reached(name: String, kind: &str) -> StepRow {
 }
 
 fn step_row(attempt: &Attempt, planned: &HashSet<&str>) -> StepRow {
-    let contradicted = match &attempt.evidence {
-        Some(StepOutput::Checked(checked)) if !checked.passed => {
-            Some(format!("expected {}, got {}", checked.expected, checked.actual))
-        }
-        evidence => script_failure(evidence.as_ref()),
-    };
+    let contradicted = contradiction(attempt);
     StepRow {
-        name: attempt.step.to_owned(),
+        name: plain_name(attempt.step).to_owned(),
         kind: kind_of(attempt, planned).to_owned(),
         attempt: attempt.attempt,
         outcome: if contradicted.is_some() { StepOutcome::Failed } else { attempt.outcome },
@@ -247,6 +252,11 @@ fn step_row(attempt: &Attempt, planned: &HashSet<&str>) -> StepRow {
         seconds: attempt.finished.map(|finished| seconds_between(attempt.started, finished).max(0.0)),
         error: attempt.error.clone().or(contradicted),
     }
+}
+
+/// The plan's own name of a step or check.
+fn plain_name(step: &str) -> &str {
+    step.strip_prefix(STEP_PLAN).or_else(|| step.strip_prefix(STEP_CHECK)).unwrap_or(step)
 }
 
 fn kind_of(attempt: &Attempt, planned: &HashSet<&str>) -> &'static str {
@@ -259,7 +269,7 @@ fn kind_of(attempt: &Attempt, planned: &HashSet<&str>) -> &'static str {
         Some(StepOutput::RecoveredTo(_)) => "recovered to",
         Some(StepOutput::Checked(_)) => "check",
         Some(StepOutput::CleanedUp(_)) => "clean up",
-        None if planned.contains(attempt.step) => "plan step",
+        None if attempt.step.starts_with(STEP_PLAN) || planned.contains(attempt.step) => "plan step",
         None => kind_by_name(attempt.step),
     }
 }
@@ -312,7 +322,7 @@ fn tried_check(declared: &Declared, checked: &Checked) -> CheckRow {
 }
 
 fn untried_check(journal: &Journal, name: &str) -> CheckRow {
-    let attempt = journal.latest(&format!("{STEP_CHECK}{name}")).or_else(|| journal.latest(name));
+    let attempt = journal.check(name);
     let error = attempt.and_then(|attempt| attempt.error.clone());
     CheckRow {
         check: name.to_owned(),

@@ -98,13 +98,19 @@ impl Drill {
 
     pub fn files(self, start: f64, end: f64, missing: &[&str]) -> Self {
         let restored = restored("files", "files", -1500.0, 48_318_382, 3_412, missing);
-        self.done("files", start, end, restored).recovered("files", end, -1500.0, "snapshot time", "read began then")
+        self.done("step: files", start, end, restored).recovered(
+            "files",
+            end,
+            -1500.0,
+            "snapshot time",
+            "read began then",
+        )
     }
 
     pub fn orders(self, start: f64, end: f64) -> Self {
         let orders = restored("orders", "sqlite", -1440.0, 9_437_184, 1, &[]);
         let detail = "select max(at) from orders = 2026-11-22T03:35:41.250Z";
-        self.done("orders", start, end, orders).recovered("orders", end, -1458.75, "beacon", detail)
+        self.done("step: orders", start, end, orders).recovered("orders", end, -1458.75, "beacon", detail)
     }
 
     pub fn recovered(self, source: &str, end: f64, time: f64, method: &str, detail: &str) -> Self {
@@ -120,7 +126,7 @@ impl Drill {
             exit_code: 0,
             output: "shop started\n".into(),
         };
-        self.done("start the shop", start, end, StepOutput::Script(script))
+        self.done("step: start the shop", start, end, StepOutput::Script(script))
     }
 
     pub fn check_orders(self, start: f64, end: f64, rows: u64) -> Self {
@@ -221,7 +227,7 @@ pub fn failed_step() -> Drill {
         .isolated()
         .files(0.5, 118.0, &[])
         .orders(0.5, 24.0)
-        .failed("start the shop", 1, 118.2, 119.0, "start-shop.sh ended with exit code 127: java: not found")
+        .failed("step: start the shop", 1, 118.2, 119.0, "start-shop.sh ended with exit code 127: java: not found")
         .clean_up(120.0)
 }
 
@@ -242,9 +248,9 @@ pub fn interrupted() -> Drill {
     Drill::shop()
         .isolated()
         .orders(0.5, 24.0)
-        .begun("files", 1, 0.5)
+        .begun("step: files", 1, 0.5)
         .continued(95.0)
-        .attempt("files", 2, 95.2, 210.0, restored("files", "files", -1500.0, 48_318_382, 3_412, &[]))
+        .attempt("step: files", 2, 95.2, 210.0, restored("files", "files", -1500.0, 48_318_382, 3_412, &[]))
         .recovered("files", 210.0, -1500.0, "snapshot time", "read began then")
         .script(210.2, 232.0)
         .check_orders(232.1, 232.4, 1_284)
@@ -262,7 +268,7 @@ pub fn over_objective() -> Drill {
 
 /// Ended before its end.
 pub fn aborted() -> Drill {
-    Drill::shop().isolated().orders(0.5, 24.0).begun("files", 1, 0.5)
+    Drill::shop().isolated().orders(0.5, 24.0).begun("step: files", 1, 0.5)
 }
 
 /// Many steps, half of them in parallel.
@@ -271,7 +277,12 @@ pub fn large(steps: usize) -> Drill {
     for index in 0..steps {
         let name = format!("move shard {index:04} into place");
         let start = 140.0 + (index / 2) as f64 * 1.5;
-        drill = drill.done(&name, start, start + 1.0 + (index % 7) as f64 * 0.4, StepOutput::Waited { seconds: 1.0 });
+        drill = drill.done(
+            &format!("step: {name}"),
+            start,
+            start + 1.0 + (index % 7) as f64 * 0.4,
+            StepOutput::Waited { seconds: 1.0 },
+        );
         drill.declared.steps.push(name);
     }
     let end = 145.0 + (steps / 2) as f64 * 1.5;
@@ -290,6 +301,6 @@ pub fn hostile() -> Drill {
             declared.system = evil.into();
             declared.plan = evil.into();
         })
-        .done(evil, 0.5, 2.0, restored(evil, "files", -10.0, u64::MAX, u64::MAX, &[evil]))
+        .done(&format!("step: {evil}"), 0.5, 2.0, restored(evil, "files", -10.0, u64::MAX, u64::MAX, &[evil]))
         .failed(&format!("check: {evil}"), 1, 2.0, 3.0, evil)
 }
