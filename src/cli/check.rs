@@ -13,12 +13,12 @@ use crate::ground::Result;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Policy files; without any, all of the policies directory
-    policies: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let paths = if arguments.policies.is_empty() { global.policy_paths()? } else { arguments.policies.clone() };
+    let paths = if arguments.files.is_empty() { global.policy_paths()? } else { arguments.files.clone() };
     if paths.is_empty() {
         return Err(crate::ground::Failure::wrong_input(format!("there is no policy in {}", global.policies().display()))
             .hint("make a first one with `lifeboat init`"));

@@ -170,11 +170,6 @@ impl Global {
         system.refresh_catalog()?;
         Ok(system)
     }
-
-    /// Says something to people on standard error.
-    pub fn warn(&self, message: &str) {
-        self.terminal().warn(message);
-    }
 }
 
 /// Reads and validates one policy file.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::global::Global;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
-use crate::ground::{Progress, Result};
+use crate::ground::Result;
 use crate::jobs;
 
 const KINDS: [&str; 3] = [jobs::backup::KIND, jobs::archive::KIND, jobs::drill::KIND];
