@@ -134,9 +134,10 @@ async fn orchestrate<J: Journal>(journal: J, context: Arc<DrillContext>, restore
     let surroundings = Arc::new(Surroundings::new(journal.run_id(), &context, declared.t0));
     let work = Work { journal, named, context, surroundings, measured: Mutex::default() };
     let work = Arc::new(work);
-    let started = carry_out(&work, restorer).await;
-    // A failed step is in the journal; whatever happened, nothing of the drill may stay.
-    clean_up(&work, started.unwrap_or_default()).await
+    let restored = carry_out(&work, restorer).await;
+    // Whatever happened, nothing of the drill may stay.
+    let cleaned = clean_up(&work, restored.clone().unwrap_or_default()).await;
+    restored.and(cleaned)
 }
 
 async fn declare<J: Journal>(journal: &J, context: &Arc<DrillContext>, named: &Named) -> Result<Declared> {
@@ -189,11 +190,14 @@ struct Work<J> {
     measured: Mutex<BTreeSet<String>>,
 }
 
-/// Everything between the declaration and the clean-up. Returns the directories that restores were given.
+/// Everything between the declaration and the clean-up. Returns the directories that restores were given; a step that
+/// failed is in the journal and no error here.
 async fn carry_out<J: Journal>(work: &Arc<Work<J>>, restorer: Arc<dyn Restorer>) -> Result<Vec<PathBuf>> {
     isolate(work).await?;
     let target = work.context.target.clone();
-    work.journal.step("prepare target", async move { prepare(&target) }).await?;
+    if work.journal.step("prepare target", async move { prepare(&target) }).await.is_err() {
+        return Ok(Vec::new());
+    }
     let chosen = choose_points(work).await?;
     let shared = Arc::new(StepContext {
         context: Arc::clone(&work.context),
@@ -245,7 +249,7 @@ fn isolation(context: &DrillContext) -> Isolated {
 fn prepare(target: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let make = || {
-        durable_file::create_directories(target)?;
+        durable_file::create_directories(&target.join(plan::OWN_DIRECTORY).join("tmp"))?;
         std::fs::set_permissions(target, std::fs::Permissions::from_mode(0o700))
     };
     make().or_fail(|| format!("cannot make the drill's directory {}", target.display()))
@@ -314,7 +318,7 @@ async fn measure_source<J: Journal>(work: &Work<J>, shared: &StepContext, restor
     }
     let effect = async move {
         let read = tokio::task::spawn_blocking(move || measure::recovered_to(&measured)).await;
-        Ok(StepOutput::RecoveredTo(read.or_fail(|| "the measurement was given up".into())??))
+        Ok(StepOutput::RecoveredTo(read.or_fail(|| "the measurement broke off".into())??))
     };
     // The failure is in the journal.
     let _: Result<StepOutput> = work.journal.step(&format!("recovered to: {}", restored.source), effect).await;
@@ -342,7 +346,7 @@ async fn clean_up<J: Journal>(work: &Work<J>, restored: Vec<PathBuf>) -> Result<
     let surroundings = Arc::clone(&work.surroundings);
     let effect = async move {
         let cleaned = tokio::task::spawn_blocking(move || cleanup::clean_up(&surroundings, &restored)).await;
-        Ok(StepOutput::CleanedUp(cleaned.or_fail(|| "the clean-up was given up".into())?))
+        Ok(StepOutput::CleanedUp(cleaned.or_fail(|| "the clean-up broke off".into())?))
     };
     work.journal.step::<StepOutput, _>("clean up", effect).await?;
     Ok(())

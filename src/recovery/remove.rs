@@ -167,6 +167,32 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_is_not_entered() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("drill");
+        for name in ["tmpfs", "bind", "plain"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::create_dir(outer.path().join("kept")).unwrap();
+        fs::write(outer.path().join("kept/file"), "x").unwrap();
+        // In a thread of its own, since a mount namespace belongs to a thread.
+        let (inner, kept) = (root.clone(), outer.path().join("kept"));
+        let mounted = std::thread::spawn(move || {
+            use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+            #[allow(deprecated, reason = "no file descriptors are unshared")]
+            rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).ok()?;
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).ok()?;
+            mount("test", inner.join("tmpfs"), "tmpfs", MountFlags::empty(), None).ok()?;
+            mount_bind(&kept, inner.join("bind")).ok()?;
+            Some(remove_tree(&inner))
+        });
+        let Some(left) = mounted.join().unwrap() else { return };
+        assert_eq!(left.iter().filter(|left| left.ends_with("something is mounted there")).count(), 2, "{left:?}");
+        assert!(!root.join("plain").exists());
+        assert!(outer.path().join("kept/file").exists());
+    }
+
+    #[test]
     fn depth_costs_no_file_descriptors() {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("drill");

@@ -99,7 +99,7 @@ pub(super) async fn perform(shared: Arc<StepContext>, step: Step, position: usiz
         StepAction::Restore { source, to } => {
             let began = Instant::now();
             let work = move || restore_step(&shared, &source, &to, position);
-            let restored = tokio::task::spawn_blocking(work).await.or_fail(|| "the restore was given up".into())??;
+            let restored = tokio::task::spawn_blocking(work).await.or_fail(|| "the restore broke off".into())??;
             in_time(began.elapsed(), step.timeout)?;
             Ok(StepOutput::Restored(restored))
         }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::output;
+use super::plan::OWN_DIRECTORY;
 use super::reaper::Groups;
 use crate::ground::Secret;
 
@@ -100,6 +101,7 @@ impl Surroundings {
         let mut environment: Vec<(String, OsString)> = vec![
             ("PATH".into(), PATH.into()),
             ("HOME".into(), self.target.clone().into()),
+            ("TMPDIR".into(), self.target.join(OWN_DIRECTORY).join("tmp").into()),
             ("LANG".into(), "C.UTF-8".into()),
             ("LIFEBOAT_RUN".into(), self.run.clone().into()),
             ("LIFEBOAT_STEP".into(), step.into()),

@@ -20,7 +20,7 @@ pub(super) async fn attempt(path: &str, sha256: Option<&str>, surroundings: &Sur
         Ok(Ok(attempt)) => attempt,
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Attempt::failed("does not exist"),
         Ok(Err(error)) => Attempt::failed(error.to_string()),
-        Err(_) => Attempt::failed("the check was given up"),
+        Err(_) => Attempt::failed("the check broke off"),
     }
 }
 

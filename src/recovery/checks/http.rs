@@ -27,7 +27,7 @@ pub(super) async fn attempt(request: Request, limit: Duration) -> Attempt {
     match asked {
         Ok(Ok(attempt)) => attempt,
         Ok(Err(error)) => Attempt::failed(error.to_string()),
-        Err(_) => Attempt::failed("the request was given up"),
+        Err(_) => Attempt::failed("the request broke off"),
     }
 }
 

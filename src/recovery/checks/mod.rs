@@ -8,6 +8,7 @@ mod http;
 mod sql;
 mod tcp;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,21 +137,21 @@ fn expectation_text(expectation: &Expectation) -> String {
     format!("{sign} {}", expectation.value)
 }
 
-/// Whether a value is as expected: compared as numbers when both are numbers, else as text.
+/// Whether a value is as expected: as numbers when both are numbers; else only equality can hold.
 fn policy_expectation_holds(expectation: &Expectation, actual: &str) -> bool {
     let (actual, expected) = (actual.trim(), expectation.value.trim());
     let ordering = match (number(actual), number(expected)) {
         (Some(actual), Some(expected)) => actual.partial_cmp(&expected),
-        _ => Some(actual.cmp(expected)),
+        _ => (actual == expected).then_some(Ordering::Equal),
     };
-    let Some(ordering) = ordering else { return false };
+    let numbers = number(actual).is_some();
     match expectation.comparison {
-        Comparison::Equal => ordering.is_eq(),
-        Comparison::NotEqual => ordering.is_ne(),
-        Comparison::Greater => ordering.is_gt(),
-        Comparison::GreaterOrEqual => ordering.is_ge(),
-        Comparison::Less => ordering.is_lt(),
-        Comparison::LessOrEqual => ordering.is_le(),
+        Comparison::Equal => ordering == Some(Ordering::Equal),
+        Comparison::NotEqual => ordering != Some(Ordering::Equal),
+        Comparison::Greater => ordering == Some(Ordering::Greater),
+        Comparison::GreaterOrEqual => numbers && ordering.is_some_and(Ordering::is_ge),
+        Comparison::Less => ordering == Some(Ordering::Less),
+        Comparison::LessOrEqual => numbers && ordering.is_some_and(Ordering::is_le),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn attempt(
         let database = sqlite::restored_file(&restored.directory, &restored.roots)?;
         sqlite::value(&database, &query, limit)
     };
-    let value = tokio::task::spawn_blocking(ask).await.or_fail(|| "the query was given up".into())?;
+    let value = tokio::task::spawn_blocking(ask).await.or_fail(|| "the query broke off".into())?;
     Ok(match value {
         Ok(Some(value)) => Attempt { passed: policy_expectation_holds(expect, &value), actual: value },
         Ok(None) => Attempt::failed("no value"),

@@ -72,6 +72,8 @@ fn expectations() {
         (Comparison::Equal, "nan", "nan", true),
         (Comparison::NotEqual, "ok", "no", true),
         (Comparison::NotEqual, "0", "0", false),
+        (Comparison::Greater, "5", "abc", false),
+        (Comparison::GreaterOrEqual, "abc", "abc", false),
     ];
     for (comparison, value, actual, expected) in cases {
         let expectation = Expectation { comparison, value: value.into() };

@@ -51,7 +51,10 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
             SourceKind::Files { paths: files, .. } => paths.extend(files.iter().map(PathBuf::from)),
             SourceKind::Logs { paths: patterns, .. } => paths.extend(patterns.iter().map(|text| fixed_prefix(text))),
             SourceKind::Image { path } | SourceKind::Sqlite { path } => paths.push(path.into()),
-            SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {}
+            SourceKind::Postgres { .. }
+            | SourceKind::Mysql { .. }
+            | SourceKind::Ebs { .. }
+            | SourceKind::Rds { .. } => {}
         }
     }
     paths.sort();
@@ -65,12 +68,13 @@ fn fixed_prefix(pattern: &str) -> PathBuf {
 }
 
 /// Hides the primary's paths from this process and its children. Paths in `keep` (state directory, DR site, archive
-/// directory, the program itself, ...) stay reachable where they lie below a primary path; all are absolute.
+/// directory, ...) and this program stay reachable where they lie below a primary path; all are absolute and exist.
 ///
 /// Must be called before the process has a second thread. Never fails: the outcome says what was achieved.
 /// The working directory becomes `/` when it would be hidden.
 pub fn isolate(primary_paths: &[PathBuf], keep: &[PathBuf]) -> Isolated {
-    let wanted = wanted(primary_paths, keep);
+    let keep: Vec<PathBuf> = keep.iter().cloned().chain(std::env::current_exe().ok()).collect();
+    let wanted = wanted(primary_paths, &keep);
     let mut outcome = Isolated {
         method: "none".into(),
         proven: false,
@@ -81,8 +85,7 @@ pub fn isolate(primary_paths: &[PathBuf], keep: &[PathBuf]) -> Isolated {
         outcome.not_proven.push("the primary has no path on this machine that could be hidden".into());
     }
     if !wanted.hide.is_empty() {
-        let keep = resolved(keep);
-        apply(&wanted.hide, &keep, &mut outcome);
+        apply(&wanted.hide, &resolved(&keep), &mut outcome);
         enter_again();
         prove::prove(&wanted.hide, &mut outcome);
     }
@@ -115,7 +118,9 @@ fn apply(hide: &[Hide], keep: &[PathBuf], outcome: &mut Isolated) {
 
 fn in_namespace(hide: &[Hide], outcome: &mut Isolated) {
     outcome.method = "mount namespace".into();
-    for one in hide {
+    // Files first: their cover is made in the directory for temporary files, which may be hidden next.
+    let (directories, files): (Vec<&Hide>, Vec<&Hide>) = hide.iter().partition(|one| one.directory);
+    for one in files.into_iter().chain(directories) {
         if let Err(error) = namespace::cover(one) {
             outcome.not_proven.push(format!("{} could not be covered: {error}", escape_path(&one.path)));
         }

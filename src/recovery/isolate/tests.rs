@@ -1,9 +1,8 @@
 //! Isolation for real, where this machine allows it. Namespaces and Landlock hold for a thread and its children, so
-//! each test has a thread of its own; user namespaces need a process of its own.
+//! each test has a thread of its own; user namespaces need a process of their own and have a test in `tests/isolation.rs`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::*;
@@ -93,52 +92,6 @@ fn can(line: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// The body of the next test's child process; does nothing when run by itself.
-#[test]
-fn user_namespace_child() {
-    let Some(root) = std::env::var_os("LIFEBOAT_ISOLATE_TEST") else { return };
-    let root = PathBuf::from(root);
-    let outcome = isolate(&[root.join("files")], &[root.join("dr")]);
-    println!("method={} proven={} why={:?}", outcome.method, outcome.proven, outcome.not_proven);
-    assert!(outcome.proven);
-    assert!(fs::read(root.join("files/a")).is_err());
-    fs::write(root.join("dr/new"), "x").unwrap();
-    assert!(!rustix::process::geteuid().is_root());
-}
-
-#[test]
-fn another_user_covers_the_primary_too_where_the_system_allows_it() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["files", "dr"] {
-        fs::create_dir(directory.path().join(name)).unwrap();
-        fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    fs::write(directory.path().join("files/a"), "data").unwrap();
-    // A copy, for the build directory may not be open to others.
-    let program = directory.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut child = Command::new(&program);
-    child.args(["--exact", "recovery::isolate::tests::user_namespace_child", "--nocapture", "--test-threads=1"]);
-    child.env("LIFEBOAT_ISOLATE_TEST", fs::canonicalize(directory.path()).unwrap()).current_dir("/");
-    let mut probe = vec!["unshare", "--user", "--map-current-user", "--mount", "true"];
-    if rustix::process::geteuid().is_root() {
-        child.uid(65534).gid(65534);
-        probe.splice(0..0, ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
-    }
-    if !can(&probe) {
-        return;
-    }
-    let output = child.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("proven=true"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[test]
