@@ -35,6 +35,9 @@ pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<
     let reference = open_reference(place)?;
     let stat = fstat(&reference).map_err(|error| describe(error, "looked at"))?;
     match kind_of(&stat) {
+        Some(NodeKind::File) if session.held.contains(stat.st_dev, stat.st_ino) => Err(Trouble::Source(
+            "lifeboat itself has this database open: leave it out, or make it a source of kind `sqlite`".to_owned(),
+        )),
         Some(NodeKind::File) => capture_file(session, place),
         Some(NodeKind::Directory) => Err(Trouble::Source("it became a directory while it was read".to_owned())),
         Some(kind) => capture_special(session, place, &reference, kind, &stat),

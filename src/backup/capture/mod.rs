@@ -5,7 +5,7 @@
 //! | `files`, `logs`, `image`, `sqlite` | one source kind each |
 //! | `walk` | directory trees, by descriptors and with several readers |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
-//! | `exclude` | which entries are taken |
+//! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `single` | one file as a whole source |
 //! | `trees` | puts what was captured under its absolute path |
 //! | `session`, `store` | what all threads share; what is needed of the repository |
@@ -17,6 +17,7 @@ mod content;
 mod entry;
 mod exclude;
 mod files;
+mod held;
 mod image;
 mod logs;
 mod metadata;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::held::HeldDatabases;
 use super::metadata::OwnerNames;
 use super::store::{ContentStore, EarlierTrees};
 use super::{Captured, Earlier};
@@ -55,6 +56,7 @@ pub(super) struct Session<'a> {
     pub scratch: &'a Path,
     pub progress: &'a dyn Progress,
     pub owners: OwnerNames,
+    pub held: HeldDatabases,
     /// Threads that read content.
     pub readers: usize,
     entries: AtomicU64,
@@ -86,6 +88,7 @@ impl<'a> Session<'a> {
             scratch,
             progress,
             owners: OwnerNames::of_this_host(),
+            held: HeldDatabases::of_this_process(),
             readers: READERS,
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

@@ -22,6 +22,7 @@ use super::exclude::Selection;
 use super::metadata::{XattrAccess, node_of};
 use super::session::{Session, Trouble, lock};
 use super::trees::{Captive, open_parent};
+use crate::ground::byte_path::escape;
 use crate::repository::{BlobId, Node, NodeKind, RepositoryError};
 
 /// Entries handed out and not yet read; each may hold its directory open.
@@ -377,6 +378,13 @@ impl Walk<'_> {
         let captured = std::mem::take(&mut *lock(&directory.captured));
         if captured.is_empty() && directory.parent.is_some() && !self.selection.keeps_empty_directories() {
             return true;
+        }
+        if captured.is_empty() && directory.parent.is_none() && !directory.earlier.is_empty() {
+            let path = escape(&directory.path);
+            let before = directory.earlier.len();
+            self.session.progress.warn(&format!(
+                "{path} is empty now and had {before} entries in the earlier point: is its file system mounted?"
+            ));
         }
         let tree = match self.session.store.store_tree(captured) {
             Ok(tree) => tree,

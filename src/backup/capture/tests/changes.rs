@@ -177,9 +177,11 @@ fn unchanged_files_are_not_read_and_still_counted() {
     assert_eq!(heard.bytes.into_inner(), first.bytes);
 }
 
+type Change = fn(&Path);
+
 #[test]
 fn any_change_makes_a_file_be_read_again() {
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("appended", |path| append(path, "x")),
         ("same size, time put back", |path| {
             let before = fs::metadata(path).unwrap().modified().unwrap();
@@ -253,6 +255,18 @@ fn a_damaged_earlier_point_costs_time_and_not_the_backup() {
 }
 
 #[test]
+fn a_source_that_became_empty_is_worth_a_warning() {
+    let root = tree(&["a"]);
+    let kind = files(&[root.path()], &[]);
+    let (store, heard) = (FakeStore::default(), Heard::default());
+    let first = store.capture(&kind, None).unwrap();
+    fs::remove_file(root.path().join("a")).unwrap();
+    store.capture_heard(&kind, earlier(&first), &heard, 1).unwrap();
+    let warnings = heard.warnings.into_inner().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("is empty now"), "{warnings:?}");
+}
+
+#[test]
 fn a_log_may_grow_while_it_is_read() {
     let root = tree(&["app.log"]);
     let path = root.path().join("app.log");
@@ -290,7 +304,7 @@ fn an_image_adds_only_changed_blocks_and_is_named_when_it_changes_under_the_read
     let mut store = FakeStore::default();
     let first = store.capture(&kind, None).unwrap();
     assert_eq!((store.blobs(), first.bytes, first.entries), (5, 5 * 1024 * 1024, 1));
-    assert_eq!(first.roots, [path.clone()]);
+    assert_eq!(first.roots, std::slice::from_ref(&path));
     let unchanged = store.capture(&kind, earlier(&first)).unwrap();
     assert_eq!(store.node(&unchanged, &path), store.node(&first, &path));
     assert_eq!(store.contents_read.load(Ordering::SeqCst), 1);

@@ -1,7 +1,7 @@
 //! SQLite databases are copied consistently while others write.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -182,6 +182,27 @@ fn a_locked_database_and_a_full_disk_get_a_sentence() {
     let failure = ensure_space(&path, directory.path(), 1 << 60).unwrap_err();
     assert!(failure.message.contains("no room for a copy of"), "{failure}");
     assert!(ensure_space(&path, directory.path(), 1).is_ok());
+}
+
+#[test]
+fn a_database_that_this_process_has_open_is_named_and_keeps_its_locks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bank.db");
+    let bank = new_bank(&path, "DELETE");
+    fs::copy(&path, directory.path().join("other.db")).unwrap();
+    let locks = || {
+        let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
+        fs::read_to_string("/proc/locks").unwrap().lines().filter(|line| line.contains(&inode)).count()
+    };
+    bank.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let before = locks();
+    assert!(before > 0);
+    let store = FakeStore::default();
+    let captured = store.capture(&super::fake::files(&[directory.path()], &[]), None).unwrap();
+    assert_eq!(locks(), before);
+    let named = missing(&captured);
+    assert!(named.len() == 1 && named[0].0.ends_with("bank.db") && named[0].1.contains("`sqlite`"), "{named:?}");
+    assert_eq!(store.names(&captured, directory.path()), ["other.db"]);
 }
 
 #[test]

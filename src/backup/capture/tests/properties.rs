@@ -1,9 +1,12 @@
-//! Log patterns: whatever matches is reached.
+//! For any input: whatever matches a log pattern is reached, paths cover what they name, holes read as zeros.
 
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::content::SpanReader;
 use super::super::files::{is_beneath, outermost};
 use super::super::logs::Pattern;
 
@@ -38,6 +41,31 @@ proptest! {
             let directory = directory.to_str().unwrap().as_bytes();
             prop_assert!(pattern.leads_through(directory), "{} should lead through {:?}", text, directory);
         }
+    }
+
+    #[test]
+    fn sparse_files_read_as_any_other(
+        data in prop::collection::vec((0_u64..600_000, 1_usize..9_000), 0..12),
+        length in 0_u64..600_000,
+        sparse: bool,
+        step in 1_usize..200_000,
+    ) {
+        let file = tempfile::tempfile().unwrap();
+        for (at, bytes) in data {
+            file.write_all_at(&vec![at as u8 | 1; bytes], at).unwrap();
+        }
+        file.set_len(length).unwrap();
+        let mut wanted = vec![0; length as usize];
+        file.read_exact_at(&mut wanted, 0).unwrap();
+        let mut reader = SpanReader::new(&file, length, sparse);
+        let (mut read, mut buffer) = (Vec::new(), vec![0xaa; step]);
+        loop {
+            match reader.read(&mut buffer).unwrap() {
+                0 => break,
+                bytes => read.extend_from_slice(&buffer[..bytes]),
+            }
+        }
+        prop_assert!(read == wanted);
     }
 
     #[test]
