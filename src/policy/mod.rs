@@ -6,7 +6,10 @@
 //! |---|---|
 //! | `keys`, `plan_keys` (of the types in `table`) | every key, described once |
 //! | `form`, `time`, `expectation` | what the texts under those keys may look like |
-//! | `parse` | the way through: `shape` (keys and types), `meaning`, `places`, `plans` (what spans keys), `build` (the model) |
+//! | `parse` | the way through: the next three rows in order |
+//! | `shape` | holds the keys and their types against the tables |
+//! | `meaning`, `places`, `plans` | hold against each other what spans keys |
+//! | `build` | makes the model |
 //! | `diagnostics`, `nearest` | how mistakes are told, secrets hidden, and the nearest name found |
 //! | `schema`, `reference` | the JSON Schema and the key reference, made from `keys` |
 //! | `queries`, `graph` | what others ask of a policy; the order of steps |
