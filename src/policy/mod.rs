@@ -151,7 +151,8 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `ebs`, `rds`.
+    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `ebs`,
+    /// `rds`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Files { .. } => "files",
@@ -291,7 +292,8 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// Restores a source into `to` (relative, plain components; default: the source's name) below the drill's target directory.
+    /// Restores a source into `to` (relative, plain components; default: the source's name) below the drill's target
+    /// directory.
     Restore { source: String, to: String },
     /// Runs a script stored at the DR site.
     Script { file: String, args: Vec<String> },

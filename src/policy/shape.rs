@@ -249,6 +249,9 @@ fn collect_secret_keys(table: &'static Table, names: &mut Vec<&'static str>) {
 
 /// Whether what stands after this key might be a secret, even when the key is misspelt or unknown.
 pub(crate) fn looks_secret(key: &str) -> bool {
+    if key.len() < 3 {
+        return false; // nothing that short is near any of them
+    }
     let lower = key.to_lowercase();
     ["pass", "pwd", "secret", "token", "credential", "dsn"].iter().any(|word| lower.contains(word))
         || nearest(&lower, SECRET_KEYS.iter().copied()).is_some()
