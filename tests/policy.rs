@@ -9,5 +9,6 @@ mod policy_mistakes {
 mod policy_valid {
     mod documents;
     mod model;
+    mod scripts;
     mod shipped;
 }

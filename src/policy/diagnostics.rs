@@ -115,7 +115,10 @@ impl fmt::Display for PolicyErrors {
                 f.write_str("\n")?;
             }
             write!(f, "{}:{error}", self.file)?;
-            self.write_snippet(f, error, &starts)?;
+            // What is missing in the file as a whole has no line to show.
+            if error.span != (0..0) {
+                self.write_snippet(f, error, &starts)?;
+            }
         }
         Ok(())
     }
@@ -198,6 +201,21 @@ fn locate(fault: Fault, text: &str, starts: &[usize]) -> PolicyError {
     let end = text.floor_char_boundary(fault.span.end.clamp(start, text.len()));
     let line = starts.partition_point(|line_start| *line_start <= start).max(1);
     let column = text[starts[line - 1]..start].chars().count() + 1;
-    let Fault { message, expected, suggestion, .. } = fault;
-    PolicyError { line, column, span: start..end, message, expected, suggestion }
+    PolicyError {
+        line,
+        column,
+        span: start..end,
+        message: on_one_line(&fault.message),
+        expected: fault.expected.as_deref().map(on_one_line),
+        suggestion: fault.suggestion.as_deref().map(on_one_line),
+    }
+}
+
+/// Names from the policy may hold line breaks and terminal codes; a mistake is told on one line.
+fn on_one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
 }

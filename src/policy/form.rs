@@ -142,6 +142,8 @@ impl Form {
             Self::Url => Some("^https?://"),
             Self::Address => Some(":[0-9]+$"),
             Self::Sha256 => Some("^[0-9a-f]{64}$"),
+            Self::Region => Some("^[a-z]+(-[a-z]+)+-[0-9]+$"),
+            Self::Bucket => Some("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
             Self::Weekly => Some("^(mon|tue|wed|thu|fri|sat|sun) [0-2][0-9]:[0-5][0-9]$"),
             Self::Tag => Some("^[^=]+="),
             Self::Volume => Some("^vol-[0-9a-f]+$"),

@@ -55,7 +55,8 @@ pub(crate) static POLICY: Table = Table {
             "plan",
             Named(&PLAN),
             Optional,
-            "Recovery plans by name. The plan called `drill` is the one `lifeboat drill` runs; without it a plan is made that restores every source and looks at what came back.",
+            "Recovery plans by name. The plan called `drill` is the one `lifeboat drill` runs; without it a \
+             plan is made that restores every source and looks at what came back.",
         ),
         key("notify", Shape::Table(&NOTIFY), Optional, "Who hears of incidents."),
     ],
@@ -115,7 +116,8 @@ static DR: Table = Table {
             "repository_password",
             Text(Form::Secret),
             Required,
-            "Where the password of the repository is found. Without the password nothing can be restored: keep a copy elsewhere.",
+            "Where the password of the repository is found. Without the password nothing can be restored: keep \
+             a copy elsewhere.",
         ),
     ],
     choice: Choice::ByValue(
@@ -227,7 +229,8 @@ static SOURCE: Table = Table {
             ),
             case(
                 "rds",
-                "An RDS instance or cluster, as snapshots copied to the DR region. The primary is on AWS. Exactly one of `instance` and `cluster`.",
+                "An RDS instance or cluster, as snapshots copied to the DR region. The primary is on AWS. \
+                 Exactly one of `instance` and `cluster`.",
                 &[
                     key("instance", Text(Form::Plain), Optional, "Identifier of the instance."),
                     key("cluster", Text(Form::Plain), Optional, "Identifier of the cluster."),
@@ -277,7 +280,8 @@ static BEACON: Table = Table {
                 "newest_entry",
                 Yes,
                 Required,
-                "The newest modification time among the restored entries; right only for data that is written all the time. Files and logs only.",
+                "The newest modification time among the restored entries; right only for data that is written \
+                 all the time. Files and logs only.",
             )],
         ),
     ]),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Cadence;
 use super::diagnostics::{Fault, Faults};
+use super::keys::KINDS;
 use super::node::{Located, Node};
 use super::time::{parse_cadence, parse_duration, parse_window, quoted};
 
@@ -55,13 +56,17 @@ fn check_provider(root: &Node<'_>, source: &Node<'_>, faults: &mut Faults) {
     let Some(kind) = source.text("kind").filter(|kind| AWS_ONLY.contains(&kind.text)) else { return };
     if provider(root, "primary") == Some("local") {
         let message = format!("a source of kind \"{}\" needs a primary site on AWS", kind.text);
-        let expected = "[primary] with provider = \"aws\", or another kind (\"image\" for a volume, \"sqlite\", \"postgres\" or \"mysql\" for a database)";
+        let expected = "[primary] with provider = \"aws\", or another kind (\"image\" for a volume, \"sqlite\", \
+         \"postgres\" or \"mysql\" for a database)";
         faults.push(Fault::new(kind.span, message).expected(expected));
     }
 }
 
 fn check_beacon(source: &Node<'_>, faults: &mut Faults) {
     let (Some(kind), Some(beacon)) = (source.text("kind"), source.child("beacon")) else { return };
+    if !KINDS.contains(&kind.text) {
+        return;
+    }
     let is_database = DATABASES.contains(&kind.text);
     let is_files = ["files", "logs"].contains(&kind.text);
     let fits = |form: &str| if form == "sql" { is_database } else { is_files };

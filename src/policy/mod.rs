@@ -6,7 +6,10 @@
 //! |---|---|
 //! | `keys`, `plan_keys` (of the types in `table`) | every key, described once |
 //! | `form`, `time`, `expectation` | what the texts under those keys may look like |
-//! | `parse` | the way through: `shape` (keys and types), `meaning`, `places`, `plans` (what spans keys), `build` (the model) |
+//! | `parse` | the way through: the next three rows in order |
+//! | `shape` | holds the keys and their types against the tables |
+//! | `meaning`, `places`, `plans` | hold against each other what spans keys |
+//! | `build` | makes the model |
 //! | `diagnostics`, `nearest` | how mistakes are told, secrets hidden, and the nearest name found |
 //! | `schema`, `reference` | the JSON Schema and the key reference, made from `keys` |
 //! | `queries`, `graph` | what others ask of a policy; the order of steps |
@@ -148,7 +151,8 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `ebs`, `rds`.
+    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `ebs`,
+    /// `rds`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Files { .. } => "files",
@@ -288,7 +292,8 @@ pub struct Step {
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// Restores a source into `to` (relative, plain components; default: the source's name) below the drill's target directory.
+    /// Restores a source into `to` (relative, plain components; default: the source's name) below the drill's target
+    /// directory.
     Restore { source: String, to: String },
     /// Runs a script stored at the DR site.
     Script { file: String, args: Vec<String> },

@@ -48,12 +48,14 @@ fn read(root: &Node<'_>, text: &str, faults: &mut Faults) -> Option<Policy> {
 
 /// Reports one mistake per line: the parser recovers, and a second one on the same line mostly echoes the first.
 fn report_syntax(text: &str, faults: &mut Faults) {
+    /// A file that is no TOML at all gives an error for each of its lines; nobody reads further.
+    const REPORTED_MAX: usize = 50;
     let (_, errors) = DeTable::parse_recoverable(text);
     let mut reported_lines = std::collections::BTreeSet::new();
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let line = text.bytes().take(span.start).filter(|b| *b == b'\n').count();
-        if reported_lines.insert(line) {
+        if reported_lines.len() < REPORTED_MAX && reported_lines.insert(line) {
             let why = error.message().lines().collect::<Vec<_>>().join(", ");
             faults.push(Fault::new(span, format!("this is not valid TOML: {why}")));
         }

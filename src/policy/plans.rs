@@ -4,6 +4,7 @@ use super::build::step_name;
 use super::diagnostics::{Fault, Faults};
 use super::form::one_of;
 use super::graph::order;
+use super::keys::KINDS;
 use super::meaning::{DATABASES, check_wait, refuse_duplicates};
 use super::nearest::nearest;
 use super::node::{Located, Node};
@@ -123,26 +124,32 @@ fn check_targets(steps: &[Node<'_>], faults: &mut Faults) {
 
 fn check_on(check: &Node<'_>, steps: &[Node<'_>], kinds: &[(&str, Option<&str>)], faults: &mut Faults) {
     let Some(on) = check.text("on") else { return };
-    let is_database = |name: &str| {
-        let kind = kinds.iter().find(|(source, _)| *source == name).map(|(_, kind)| *kind);
-        kind.map(|kind| kind.is_some_and(|kind| DATABASES.contains(&kind)))
-    };
     let restored: Vec<&str> =
         steps.iter().filter_map(|step| step.text("restore")).map(|restore| restore.text).collect();
-    let databases: Vec<&str> = restored.iter().copied().filter(|name| is_database(name) == Some(true)).collect();
-    match is_database(on.text) {
-        None => refuse_unknown(&on, "no source is called", databases, faults),
-        Some(false) => refuse_unknown(
-            &on,
-            "a query needs a database, which is not what the source is that is called",
-            databases,
-            faults,
-        ),
-        Some(true) if !restored.contains(&on.text) => {
-            let message = format!("no step of this plan restores {}", quoted(on.text));
-            let expected = format!("a step with restore = \"{}\"", on.text);
-            faults.push(Fault::new(on.span, message).expected(expected));
-        }
-        Some(true) => {}
+    // A source whose kind is wrong has been reported; it is taken for a database, lest one mistake be told twice.
+    let may_answer = |kind: Option<&str>| kind.is_none_or(|kind| DATABASES.contains(&kind) || !KINDS.contains(&kind));
+    let databases = kinds.iter().filter(|(name, kind)| may_answer(*kind) && restored.contains(name));
+    let databases: Vec<&str> = databases.map(|(name, _)| *name).collect();
+    if databases.contains(&on.text) {
+        return;
     }
+    let message = match kinds.iter().find(|(name, _)| *name == on.text) {
+        None => format!("no source is called {}", quoted(on.text)),
+        Some((_, kind)) if !may_answer(*kind) => {
+            format!("the source {} is no database that answers a query", quoted(on.text))
+        }
+        // A restore that names no source has been reported; it may well be the one that was meant.
+        Some(_) if restored.iter().any(|name| kinds.iter().all(|(source, _)| source != name)) => return,
+        Some(_) => {
+            let message = format!("no step of this plan restores {}", quoted(on.text));
+            faults.push(Fault::new(on.span, message).expected(format!("a step with restore = \"{}\"", on.text)));
+            return;
+        }
+    };
+    let expected = match databases.is_empty() {
+        true => "a source of kind sqlite, postgres, mysql or rds that a step of this plan restores".to_owned(),
+        false => one_of(&databases),
+    };
+    let meant = nearest(on.text, databases).map(str::to_owned);
+    faults.push(Fault::new(on.span, message).expected(expected).suggest(meant));
 }

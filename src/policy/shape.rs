@@ -141,11 +141,11 @@ fn homes_of(table: &'static Table, key: &str) -> impl Iterator<Item = &'static s
 
 fn check_value(field: &'static Field, value: &Spanned<DeValue<'_>>, faults: &mut Faults) {
     match (&field.shape, value.get_ref()) {
-        (Shape::Text(form), DeValue::String(text)) => check_text(*form, text, value.span(), faults),
+        (Shape::Text(form), DeValue::String(text)) => check_text(field.name, *form, text, value.span(), faults),
         (Shape::Texts(form, least), DeValue::Array(items)) => {
             for item in items.iter() {
                 match item.get_ref() {
-                    DeValue::String(text) => check_text(*form, text, item.span(), faults),
+                    DeValue::String(text) => check_text(field.name, *form, text, item.span(), faults),
                     other => wrong_type(field.name, other, item.span(), form.expected(), faults),
                 }
             }
@@ -201,8 +201,11 @@ fn refuse_fewer(field: &Field, found: usize, least: usize, span: Range<usize>, f
     }
 }
 
-fn check_text(form: Form, text: &str, span: Range<usize>, faults: &mut Faults) {
-    let Err(misfit) = form.check(text) else { return };
+fn check_text(name: &str, form: Form, text: &str, span: Range<usize>, faults: &mut Faults) {
+    let Err(mut misfit) = form.check(text) else { return };
+    if matches!(form, Form::Words(_)) {
+        misfit.message = format!("unknown {name} {}", quoted(text));
+    }
     let holds_credentials = form == Form::Url && text.contains('@');
     if form == Form::Secret || holds_credentials {
         faults.mask(span.clone());
@@ -246,6 +249,9 @@ fn collect_secret_keys(table: &'static Table, names: &mut Vec<&'static str>) {
 
 /// Whether what stands after this key might be a secret, even when the key is misspelt or unknown.
 pub(crate) fn looks_secret(key: &str) -> bool {
+    if key.len() < 3 {
+        return false; // nothing that short is near any of them
+    }
     let lower = key.to_lowercase();
     ["pass", "pwd", "secret", "token", "credential", "dsn"].iter().any(|word| lower.contains(word))
         || nearest(&lower, SECRET_KEYS.iter().copied()).is_some()

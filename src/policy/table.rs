@@ -78,6 +78,11 @@ impl Choice {
 }
 
 impl Table {
+    /// The header with something before it; nothing for tables that are written inline.
+    fn header_after(&self, before: &str) -> String {
+        if self.header.is_empty() { String::new() } else { format!("{before}{}", self.header) }
+    }
+
     /// Every field of every case.
     pub fn all_fields(&self) -> impl Iterator<Item = &'static Field> {
         self.fields.iter().chain(self.choice.cases().iter().flat_map(|case| case.fields))
@@ -94,9 +99,9 @@ impl Shape {
             Self::Count(min, max) => format!("a whole number from {min} to {max}"),
             Self::Flag => "true or false".to_owned(),
             Self::Yes => "true".to_owned(),
-            Self::Table(table) => format!("a table: {}", table.title),
-            Self::Tables(table, _) => format!("an array of tables, {} each", table.title),
-            Self::Named(table) => format!("tables by name, {} each", table.title),
+            Self::Table(table) | Self::Named(table) => format!("a table{}", table.header_after(" ")),
+            Self::Tables(table, 0) => format!("tables{}", table.header_after(" ")),
+            Self::Tables(table, _) => format!("at least one table{}", table.header_after(" ")),
         }
     }
 

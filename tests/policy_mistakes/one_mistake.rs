@@ -46,7 +46,6 @@ fn keys() {
         "dsn",
         &["does not belong to a source", "\"postgres\", \"mysql\""],
     );
-    refused("to = \"directory\", path = \"/mnt/cold/shop\"", "to = \"glacier\"", "{ which", &["\"vault\" is missing"]);
     refused("status = 200", "statsu = 200", "statsu", &["did you mean \"status\"?"]);
     refused("tcp = \"localhost:5432\"", "tpc = \"localhost:5432\"", "tpc", &["did you mean \"tcp\"?"]);
     refused("dsn = \"env:ACCOUNTS_DSN\"\n", "", "[[source]]", &["\"dsn\" is missing", "env:NAME"]);
@@ -135,7 +134,7 @@ fn plans() {
         "\"accounts\"",
         &["no step of this plan restores", "restore = \"accounts\""],
     );
-    refused("on = \"orders\"", "on = \"files\"", "\"files\"", &["a query needs a database", "\"orders\""]);
+    refused("on = \"orders\"", "on = \"files\"", "\"files\"", &["is no database that answers a query", "\"orders\""]);
     refused("on = \"orders\"", "on = \"order\"", "\"order\"", &["no source is called", "did you mean \"orders\"?"]);
     refused("to = \"www/app\"", "to = \"orders/app\"", "\"orders\"", &["lie inside each other"]);
     refused("to = \"www/app\"", "to = \"orders\"", "\"orders\"", &["two steps restore into \"orders\""]);
@@ -257,6 +256,23 @@ fn providers_and_kinds() {
     );
     refused("beacon = { newest_entry = true }", "beacon = { }", "{ }", &["a beacon does not say what to do"]);
     refused("[primary]\nprovider = \"local\"", "[primary]\nprovider = \"azure\"", "\"azure\"", &["one of local, aws"]);
+}
+
+#[test]
+fn a_cold_place_names_what_it_needs() {
+    let aws = |to: &str| {
+        with("[primary]\nprovider = \"local\"", "[primary]\nprovider = \"aws\"\nregion = \"us-east-1\"")
+            .replace("to = \"directory\", path = \"/mnt/cold/shop\"", to)
+    };
+    for (to, told) in [
+        ("to = \"glacier\"", "\"vault\" is missing in archive with to = \"glacier\""),
+        ("to = \"s3\"", "\"class\" is missing"),
+        ("to = \"s3\", class = \"COLD\"", "one of GLACIER, DEEP_ARCHIVE, GLACIER_IR"),
+        ("to = \"directory\"", "\"path\" is missing"),
+    ] {
+        let found = errors(&aws(to));
+        assert!(found.errors.len() == 1 && found.to_string().contains(told), "{found}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn holds_its_promises(text: &str) -> Result<(), TestCaseError> {
     prop_assert!(errors.errors.is_sorted_by_key(|error| error.span.start));
     let told = errors.to_string();
     let heads = told.lines().filter(|line| line.starts_with("p.toml:")).count();
-    prop_assert!(heads >= errors.errors.len());
+    prop_assert_eq!(heads, errors.errors.len());
     Ok(())
 }
 
@@ -75,8 +75,8 @@ proptest! {
 
 #[test]
 fn deep_nesting_is_refused_and_does_not_overflow() {
-    let deep = format!("a = {}", "[".repeat(100_000));
+    let deep = format!("a = {}", "[".repeat(20_000));
     assert!(policy::parse("p.toml", &deep).is_err());
-    let tables = format!("a = {}", "{ a = ".repeat(100_000));
+    let tables = format!("a = {}", "{ a = ".repeat(20_000));
     assert!(policy::parse("p.toml", &tables).is_err());
 }

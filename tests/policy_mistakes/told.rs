@@ -63,7 +63,7 @@ fn an_impossible_cron_line_and_a_drill_that_proves_nothing() {
 fn carets_stand_under_what_is_meant() {
     let long = format!("{}\u{1F600}", "x".repeat(300));
     let text =
-        with("paths = [\"/srv/shop\"]", &format!("paths = [\"/{long}\", \t\"\u{e9}t\u{e9}\", \"/{long}\"] # \u{7}"));
+        with("paths = [\"/srv/shop\"]", &format!("paths = [\"/{long}\", \t\"\u{e9}t\u{e9}\", \"/{long}\"] # \u{200b}"));
     insta::assert_snapshot!(errors(&text));
 }
 

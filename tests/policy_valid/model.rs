@@ -317,3 +317,10 @@ fn an_excluded_dr_site_may_lie_inside_a_source() {
     let whole = LEAST.replace("paths = [\"/srv\"]", "paths = [\"/\"], exclude = [\"/dr/**\"]");
     assert!(policy::parse("test.toml", &whole).is_ok());
 }
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems_do_no_harm() {
+    let windows = SHOP.replace('\n', "\r\n");
+    assert_eq!(parse(&windows).sources.len(), 4);
+    assert_eq!(parse(&format!("\u{feff}{SHOP}")).sources.len(), 4);
+}
