@@ -62,7 +62,7 @@ fn system() -> World {
     fs::create_dir(base.join("tree")).unwrap();
     orders::make(&base.join("orders.db"));
     for number in 0..60 {
-        fs::write(base.join(format!("tree/file-{number}")), noise(number, 300_000)).unwrap();
+        fs::write(base.join(format!("tree/file-{number}")), noise(number, 100_000)).unwrap();
     }
     let text = format!(
         "{}[[source]]\nname = \"files\"\nkind = \"files\"\npaths = [\"{base}/tree\"]\n\
@@ -84,6 +84,14 @@ fn assert_point(world: &World, point: &str, expected: &Path, name: &str) {
     fs::remove_dir_all(&target).unwrap();
 }
 
+/// What is listed can be restored.
+fn assert_restorable(world: &World, point: &str) {
+    let target = world.path("listed");
+    let to = target.to_str().unwrap();
+    let _ = world.run(["restore", "shop", "--point", point, "--source", "files", "--to", to]).expect(0);
+    fs::remove_dir_all(&target).unwrap();
+}
+
 #[test]
 fn backups_killed_at_random_lose_no_older_point() {
     let world = system();
@@ -102,18 +110,15 @@ fn backups_killed_at_random_lose_no_older_point() {
         change(&world, round + 1);
         kill_after(spawn(&world, &["backup", "shop"]), delays.below(whole));
         assert_point(&world, &first, &original, "older");
-        for point in world.points("shop").iter().filter(|point| point["source"] == "files") {
-            let target = world.path("listed");
-            let to = target.to_str().unwrap();
-            let _ =
-                world.run(["restore", "shop", "--point", &point.text("id"), "--source", "files", "--to", to]).expect(0);
-            fs::remove_dir_all(&target).unwrap();
-        }
+        assert_restorable(&world, &world.newest_point("shop", "files"));
     }
     let _ = world.run(["backup", "shop"]).expect(0);
     // One more: the one before may have been the end of a killed run with older data.
     let _ = world.run(["backup", "shop"]).expect(0);
     tree::assert_same(&world.primary().join("tree"), &world.restore_source("shop", "files", "newest"));
+    for point in world.points("shop").iter().filter(|point| point["source"] == "files") {
+        assert_restorable(&world, &point.text("id"));
+    }
     let mut pairs: Vec<_> =
         world.points("shop").iter().map(|point| (point.text("source"), point.text("run"))).collect();
     let all = pairs.len();

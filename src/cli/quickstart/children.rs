@@ -134,6 +134,42 @@ mod tests {
         assert_eq!(kinds, [Failed, WrongInput, Partial, Busy, Interrupted]);
     }
 
+    /// Commands of a stand-in that notes its arguments in `calls` and then does as `body` says.
+    fn stand_in(body: &str) -> (tempfile::TempDir, Lifeboat) {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        let calls = directory.path().join("calls");
+        let text = format!("#!/bin/sh\n[ $# = 0 ] && exit\necho \"$@\" >> {}\n{body}\n", calls.display());
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Another test's child may for a moment still hold the script open for writing.
+        while Command::new(&program).status().is_err() {
+            std::thread::yield_now();
+        }
+        let lifeboat = Lifeboat { program, policies: "/p".into(), state: "/s".into(), flags: vec!["--quiet"] };
+        (directory, lifeboat)
+    }
+
+    #[test]
+    fn commands_are_asked_as_anybody_would_type_them() {
+        let (directory, lifeboat) = stand_in("echo '{\"archives\": [{\"id\": \"a\"}]}'");
+        assert_eq!(lifeboat.archive("files-1").unwrap(), [serde_json::json!({"id": "a"})]);
+        let calls = std::fs::read_to_string(directory.path().join("calls")).unwrap();
+        assert_eq!(calls, format!("archive {SYSTEM} --point files-1 --json --quiet --policies /p --state /s\n"));
+    }
+
+    #[test]
+    fn endings_of_a_child_are_told_apart() {
+        assert!(stand_in("exit 3").1.backup().unwrap(), "partial");
+        assert_eq!(stand_in("exit 5").1.backup().unwrap_err().kind, FailureKind::Busy);
+        assert_eq!(stand_in("kill -9 $$").1.backup().unwrap_err().kind, FailureKind::Failed);
+        assert!(stand_in("echo no JSON").1.points().is_err());
+        let (_directory, missed) = stand_in("echo '{\"passed\": true}'; exit 4");
+        assert_eq!(missed.drill().unwrap().exit_code, 4);
+        assert!(stand_in("exit 1").1.drill().is_err(), "a drill without a document is no result");
+    }
+
     #[test]
     fn words_survive_a_shell() {
         for text in ["/plain/path-1.x", "with space", "it's", "$(no)", ""] {
