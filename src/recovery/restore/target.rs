@@ -321,7 +321,10 @@ pub(super) fn names_in(directory: BorrowedFd<'_>) -> io::Result<HashSet<Vec<u8>>
 }
 
 fn has_default_acl(directory: BorrowedFd<'_>) -> bool {
-    fs::fgetxattr(directory, "system.posix_acl_default", &mut [0u8; 0][..]).is_ok_and(|length| length > 0)
+    match fs::fgetxattr(directory, "system.posix_acl_default", &mut [0; 4][..]) {
+        Ok(length) => length > 0,
+        Err(errno) => errno == Errno::RANGE,
+    }
 }
 
 fn replaced_meanwhile() -> Trouble {

@@ -1,0 +1,258 @@
+//! Depth, holes, repetition, races, and targets that are full or read-only.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::*;
+use crate::recovery::restore::target::{Directories, Resolver};
+
+const DEPTH: usize = 10_000;
+
+/// A chain of directories with one file at the bottom: far longer than any path the kernel takes.
+fn chain(fake: &mut Fake, depth: usize) -> Vec<Node> {
+    let mut nodes = vec![fake.file("at-the-bottom", &[b"deep"])];
+    for level in (0..depth).rev() {
+        nodes = vec![Node { mode: 0o700 + (level as u32 % 8), ..fake.directory(format!("level-{level}"), nodes) }];
+    }
+    nodes
+}
+
+fn open(at: impl std::os::fd::AsFd, name: &str) -> OwnedFd {
+    rustix::fs::openat(at, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).unwrap()
+}
+
+#[test]
+fn ten_thousand_directories_deep_with_few_descriptors_and_little_stack() {
+    let name = "limits::ten_thousand_directories_deep_with_few_descriptors_and_little_stack";
+    if !in_child(name, &["sh", "-c", "ulimit -n 200; exec \"$@\"", "sh"]) {
+        return;
+    }
+    let little_stack = std::thread::Builder::new().stack_size(256 * 1024);
+    little_stack.spawn(restore_deep).unwrap().join().unwrap();
+}
+
+fn restore_deep() {
+    let sandbox = Sandbox::new();
+    let mut fake = Fake::default();
+    let nodes = chain(&mut fake, DEPTH);
+    let request = fake.shop(nodes.clone());
+    let summary = run(&fake, &request, &sandbox.target()).unwrap();
+    assert_eq!(summary.missing, Vec::new());
+    assert_eq!(summary.entries, DEPTH as u64 + 2);
+    let mut at = open(rustix::fs::CWD, sandbox.target().to_str().unwrap());
+    for level in 0..DEPTH {
+        at = open(&at, &format!("level-{level}"));
+        let stat = rustix::fs::fstat(&at).unwrap();
+        assert_eq!(stat.st_mode & 0o7777, 0o700 + (level as u32 % 8));
+        assert_eq!(i128::from(stat.st_mtime), i128::from(nodes[0].modified.as_second()), "level {level}");
+    }
+    let bottom = fs::File::from(open(&at, "at-the-bottom"));
+    assert_eq!(std::io::read_to_string(bottom).unwrap(), "deep");
+}
+
+#[test]
+fn a_tree_deeper_than_any_real_one_is_cut_and_named() {
+    let sandbox = Sandbox::new();
+    let mut fake = Fake::default();
+    let nodes = chain(&mut fake, 66_000);
+    let request = fake.shop(nodes);
+    let summary = run(&fake, &request, &sandbox.target()).unwrap();
+    assert_eq!(summary.missing_count, 1);
+    assert!(summary.missing[0].reason.contains("deeper than any real tree"));
+}
+
+#[test]
+fn directories_open_without_openat2_and_follow_no_link() {
+    for resolver in [Resolver::Beneath, Resolver::ByComponent] {
+        let sandbox = Sandbox::new();
+        fs::create_dir_all(sandbox.path().join("outside")).unwrap();
+        let root = open(rustix::fs::CWD, sandbox.path().to_str().unwrap());
+        let mut directories = Directories::new(root, resolver, 2).unwrap();
+        let name = |text: &str| crate::recovery::restore::name::EntryName::new(text.as_bytes()).unwrap();
+        let mut last = 0;
+        for level in 0..100 {
+            last = directories.make(last, name(&format!("level-{level}")), false).ok().unwrap().id;
+        }
+        directories.open(last).unwrap();
+        let top = directories.open(1).unwrap();
+        drop(top);
+        fs::rename(sandbox.path().join("level-0/level-1"), sandbox.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", sandbox.path().join("level-0/level-1")).unwrap();
+        assert!(directories.open(last).is_ok_and(|_| false) || directories.open(40).is_err(), "{resolver:?}");
+    }
+}
+
+#[test]
+fn holes_are_holes_and_shared_blobs_are_fetched_once() {
+    let sandbox = Sandbox::on_disk();
+    let mut fake = Fake::default();
+    let zeros = vec![0; 4 << 20];
+    let nodes = vec![
+        fake.file("mostly-holes", &[&zeros, b"island", &zeros, &zeros]),
+        fake.file("same-blobs", &[&zeros, &zeros, &zeros, &zeros]),
+    ];
+    let request = fake.shop(nodes.clone());
+    let summary = run(&fake, &request, &sandbox.target()).unwrap();
+    assert_exact(&fake, &sandbox.target(), &nodes);
+    assert_eq!(summary.bytes, 7 * (4 << 20) + 6);
+    assert_eq!(fake.delivered.load(Ordering::Relaxed), 2, "two different blobs in seven places");
+    for name in ["mostly-holes", "same-blobs"] {
+        let metadata = fs::metadata(sandbox.target().join(name)).unwrap();
+        assert!(metadata.blocks() * 512 < 64 * 1024, "{name} takes {} blocks", metadata.blocks());
+    }
+}
+
+#[test]
+fn thousands_of_files_go_through_several_batches() {
+    let sandbox = Sandbox::new();
+    let mut fake = Fake::default();
+    let mut directories = Vec::new();
+    for number in 0..50 {
+        let files = (0..100u32).map(|file| fake.file(format!("{file:03}"), &[&file.to_le_bytes(), b"-", &[number]])).collect();
+        directories.push(fake.directory(format!("{number:03}"), files));
+    }
+    let request = fake.shop(directories.clone());
+    let summary = run(&fake, &request, &sandbox.target()).unwrap();
+    assert_eq!((summary.entries, summary.missing_count), (5_051, 0));
+    assert_exact(&fake, &sandbox.target(), &directories);
+}
+
+/// Swaps a directory of the target for a symlink and back while restores run.
+fn swap_until(stop: &AtomicBool, target: &Path, outside: &Path) {
+    let (real, aside) = (target.join("a"), target.join("aside"));
+    while !stop.load(Ordering::Relaxed) {
+        if fs::rename(&real, &aside).is_ok() {
+            let _ = std::os::unix::fs::symlink(outside, &real);
+            std::thread::yield_now();
+            let _ = fs::remove_file(&real);
+            let _ = fs::rename(&aside, &real);
+        } else {
+            let _ = fs::remove_dir_all(&aside);
+        }
+    }
+}
+
+#[test]
+fn a_target_swapped_for_a_symlink_a_thousand_times_never_leads_out() {
+    let sandbox = Sandbox::new();
+    let outside = sandbox.path().join("outside");
+    fs::create_dir_all(outside.join("inner")).unwrap();
+    fs::write(outside.join("inner/file"), "outside").unwrap();
+    let seen = || ["", "inner", "inner/file"].map(|name| (look(&outside.join(name)), fs::metadata(outside.join(name)).unwrap().ctime_nsec()));
+    let before = seen();
+    let mut fake = Fake::default();
+    let inner = vec![Node { mode: 0o4777, ..fake.file("file", &[b"changed"]) }, symlink("link", "/")];
+    let inner = fake.directory("inner", inner);
+    let a = fake.directory("a", vec![inner]);
+    let request = RestoreRequest { overwrite: true, ..fake.shop(vec![a]) };
+    fs::create_dir_all(sandbox.target().join("a/inner")).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut exact = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| swap_until(&stop, &sandbox.target(), &outside));
+        for _ in 0..1_000 {
+            exact += usize::from(run(&fake, &request, &sandbox.target()).is_ok_and(|summary| summary.missing_count == 0));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(seen(), before);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(outside.join("inner")).unwrap().count(), 1);
+    assert!(exact < 1_000, "the race was never met, so nothing was proved");
+}
+
+/// Mounts a small file system over a directory, in this process's own mount namespace.
+fn mount(sandbox: &Sandbox, options: &str) {
+    fs::create_dir(sandbox.target()).unwrap();
+    let status =
+        Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(sandbox.target()).status().unwrap();
+    assert!(status.success());
+}
+
+fn unmount(sandbox: &Sandbox) {
+    assert!(Command::new("umount").arg(sandbox.target()).status().unwrap().success());
+}
+
+#[test]
+fn a_target_that_becomes_full_fails_and_keeps_no_half_file() {
+    let name = "limits::a_target_that_becomes_full_fails_and_keeps_no_half_file";
+    if !is_root() || !in_child(name, &["unshare", "-m"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    mount(&sandbox, "size=1m");
+    let mut fake = Fake::default();
+    let noise = vec![7; 64 << 10];
+    // One blob in forty places: it cannot be known beforehand that this does not fit.
+    let nodes = vec![fake.file("a-small", &[b"fits"]), fake.file("b-large", &[&noise[..]; 40])];
+    let request = fake.shop(nodes.clone());
+    let failure = run(&fake, &request, &sandbox.target()).unwrap_err();
+    assert!(failure.message.contains("/srv/shop/b-large: the target is full"), "{failure}");
+    assert!(!sandbox.target().join("b-large").exists());
+    unmount(&sandbox);
+}
+
+#[test]
+fn what_cannot_fit_is_refused_before_anything_is_written() {
+    let name = "limits::what_cannot_fit_is_refused_before_anything_is_written";
+    if !is_root() || !in_child(name, &["unshare", "-m"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    mount(&sandbox, "size=1m,nr_inodes=20");
+    let mut fake = Fake::default();
+    let large = vec![fake.file("large", &[&vec![1; 2 << 20]])];
+    let large = fake.shop(large);
+    let failure = run(&fake, &large, &sandbox.target()).unwrap_err();
+    assert!(failure.message.contains("2097152 bytes are needed and 1048576 bytes are free"), "{failure}");
+    let many = (0..30).map(|number| fake.file(format!("{number}"), &[])).collect();
+    let many = fake.shop(many);
+    assert!(run(&fake, &many, &sandbox.target()).unwrap_err().message.contains("inodes"));
+    assert_eq!(fs::read_dir(sandbox.target()).unwrap().count(), 0);
+    unmount(&sandbox);
+}
+
+#[test]
+fn a_read_only_target_fails_with_a_sentence() {
+    let name = "limits::a_read_only_target_fails_with_a_sentence";
+    if !is_root() || !in_child(name, &["unshare", "-m"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    mount(&sandbox, "size=1m,ro");
+    let mut fake = Fake::default();
+    let nodes = vec![fake.file("file", &[b"x"])];
+    let request = fake.shop(nodes);
+    let failure = run(&fake, &request, &sandbox.target()).unwrap_err();
+    assert!(failure.message.contains("cannot be written: Read-only file system"), "{failure}");
+    unmount(&sandbox);
+}
+
+#[test]
+fn a_link_across_file_systems_becomes_a_copy_and_is_named() {
+    let name = "limits::a_link_across_file_systems_becomes_a_copy_and_is_named";
+    if !is_root() || !in_child(name, &["unshare", "-m"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    mount(&sandbox, "size=1m");
+    // A nested mount inside the target is part of the target.
+    fs::create_dir(sandbox.target().join("a")).unwrap();
+    let inner = sandbox.target().join("a");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&inner).status().unwrap();
+    assert!(status.success());
+    let mut fake = Fake::default();
+    let linked = |node: Node| Node { links: 2, inode: 3, ..node };
+    let across = linked(fake.file("across", &[b"x"]));
+    let a = fake.directory("a", vec![across.clone()]);
+    let request = RestoreRequest { overwrite: true, ..fake.shop(vec![a, Node { name: b"b".to_vec(), ..across }]) };
+    let summary = run(&fake, &request, &sandbox.target()).unwrap();
+    assert_eq!(summary.missing_count, 1, "{:?}", summary.missing);
+    assert!(summary.missing[0].reason.contains("could not be hard-linked"), "{:?}", summary.missing);
+    assert_eq!(fs::read(sandbox.target().join("b")).unwrap(), b"x");
+    assert_eq!(fs::read(inner.join("across")).unwrap(), b"x");
+    assert!(Command::new("umount").arg(&inner).status().unwrap().success());
+    unmount(&sandbox);
+}
