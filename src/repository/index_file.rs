@@ -80,6 +80,8 @@ pub(super) struct Loaded {
     pub(super) index: Index,
     /// Index files that could not be used, one sentence each.
     pub(super) damage: Vec<String>,
+    /// Packs that no sound index file names, found by their own headers; part of `index`.
+    pub(super) recovered: Vec<(BlobId, Vec<PackEntry>)>,
 }
 
 /// Loads all index files. Damaged ones are left out and named; with `recover`, packs that nothing else names are then
@@ -106,10 +108,9 @@ pub(super) fn load(inner: &Inner, recover: bool) -> Result<Loaded, RepositoryErr
             packs.into_iter().for_each(|(pack, entries)| builder.add(pack, entries));
         }
     }
-    if recover && !damage.is_empty() {
-        recover_from_packs(inner, &mut builder)?;
-    }
-    Ok(Loaded { index: builder.build(), damage })
+    let recovered = if recover && !damage.is_empty() { recover_from_packs(inner, &builder)? } else { Vec::new() };
+    recovered.iter().for_each(|(pack, entries)| builder.add(*pack, entries.iter().copied()));
+    Ok(Loaded { index: builder.build(), damage, recovered })
 }
 
 /// The store does not let us read, which says nothing of the object. A disk that cannot read one file is damage.
@@ -124,18 +125,19 @@ fn compact(file: IndexFile) -> Vec<(BlobId, Vec<PackEntry>)> {
 
 /// Reads the headers of packs that no index names. A pack whose header cannot be read is left out: what it held is
 /// then reported as missing where it is wanted.
-fn recover_from_packs(inner: &Inner, builder: &mut IndexBuilder) -> Result<(), RepositoryError> {
+fn recover_from_packs(inner: &Inner, builder: &IndexBuilder) -> Result<Vec<(BlobId, Vec<PackEntry>)>, RepositoryError> {
+    let mut recovered = Vec::new();
     for (id, size) in unpacked::list(inner, pack::PACKS)?.0 {
         if builder.names_pack(&id) {
             continue;
         }
         match pack::read_header(inner, &id, size) {
-            Ok(entries) => builder.add(id, entries),
+            Ok(entries) => recovered.push((id, entries)),
             Err(error) if is_refusal(&error) => return Err(error),
             Err(_) => {}
         }
     }
-    Ok(())
+    Ok(recovered)
 }
 
 #[cfg(test)]

@@ -175,11 +175,14 @@ impl Repository {
     }
 
     /// Loads the index and gives a writer. `progress` hears of bytes as they are taken in. Index files that are damaged
-    /// are warned of and count for nothing: what only they name is stored again.
+    /// are warned of; packs that no other index names then get a new one, so that nothing is lost with them.
     pub fn writer(&self, progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
-        let loaded = index_file::load(&self.inner, false)?;
+        let loaded = index_file::load(&self.inner, true)?;
         for damage in &loaded.damage {
             progress.warn(damage);
+        }
+        if !loaded.recovered.is_empty() {
+            index_file::save(&self.inner, &loaded.recovered)?;
         }
         BlobWriter::start(Arc::clone(&self.inner), loaded.index, progress)
     }
@@ -271,3 +274,6 @@ fn open_any_key(store: &dyn ObjectStore, password: &Secret) -> Result<Keys, Repo
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests;
