@@ -1,8 +1,9 @@
 //! Which entries the operator leaves out.
 //!
-//! A pattern is matched against the absolute path and against the path relative to the configured one; `*` and `?`
-//! stay within one name, `**` crosses directories. A directory that matches leaves out everything beneath it. The
-//! configured path itself is never left out: it was named.
+//! A pattern that begins with `/` is matched against the absolute path, any other against the path relative to the
+//! configured one: `**/tmp/**` must not leave out a whole source because it lies below a directory of that name. `*`
+//! and `?` stay within one name, `**` crosses directories. A directory that matches leaves out everything beneath it.
+//! The configured path itself is never left out: it was named.
 
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -25,7 +26,8 @@ pub(super) trait Selection: Sync {
 /// Compiled exclude patterns.
 #[derive(Debug)]
 pub(super) struct Exclude {
-    patterns: GlobSet,
+    absolute: GlobSet,
+    relative: GlobSet,
 }
 
 impl Exclude {
@@ -34,15 +36,17 @@ impl Exclude {
     /// # Errors
     /// Wrong input for a pattern that is none.
     pub fn new(patterns: &[String]) -> Result<Self> {
-        let globs = patterns.iter().map(|pattern| compile(pattern)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { patterns: glob_set(globs)? })
+        let (absolute, relative): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.starts_with('/'));
+        let compiled = |patterns: Vec<&String>| {
+            glob_set(patterns.into_iter().map(|pattern| compile(pattern)).collect::<Result<Vec<_>>>()?)
+        };
+        Ok(Self { absolute: compiled(absolute)?, relative: compiled(relative)? })
     }
 
     /// Whether an entry is left out.
     pub fn matches(&self, absolute: &[u8], relative: &[u8]) -> bool {
-        !self.patterns.is_empty()
-            && (self.patterns.is_match_candidate(&Candidate::from_bytes(absolute))
-                || self.patterns.is_match_candidate(&Candidate::from_bytes(relative)))
+        let matched = |set: &GlobSet, path| !set.is_empty() && set.is_match_candidate(&Candidate::from_bytes(path));
+        matched(&self.absolute, absolute) || matched(&self.relative, relative)
     }
 }
 
