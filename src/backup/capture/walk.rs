@@ -139,7 +139,7 @@ impl Walk<'_> {
     /// Captures one top: a directory with all beneath it, or a single entry.
     fn start(&self, top: &[u8], jobs: &Sender<Job>) {
         let opened = if top == b"/" {
-            self.open_top_directory(CStrName::Root, top)
+            self.open_top_directory(TopName::Root, top)
         } else {
             match open_parent(top) {
                 Ok((parent, name)) => self.open_top(&parent, name, top),
@@ -158,7 +158,7 @@ impl Walk<'_> {
     fn open_top(&self, parent: &OwnedFd, name: CString, top: &[u8]) -> Result<Option<Arc<Directory>>, Trouble> {
         let stat = statat(parent, &name, AtFlags::empty()).map_err(|error| describe(error, "looked at"))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return self.open_top_directory(CStrName::Entry(parent.as_fd(), name), top);
+            return self.open_top_directory(TopName::Entry(parent.as_fd(), name), top);
         }
         let earlier = self.session.earlier_node(top);
         let place = Place {
@@ -174,10 +174,10 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn open_top_directory(&self, name: CStrName<'_>, top: &[u8]) -> Result<Option<Arc<Directory>>, Trouble> {
+    fn open_top_directory(&self, name: TopName<'_>, top: &[u8]) -> Result<Option<Arc<Directory>>, Trouble> {
         let (at, name) = match &name {
-            CStrName::Root => (rustix::fs::CWD, c"/"),
-            CStrName::Entry(at, name) => (*at, name.as_c_str()),
+            TopName::Root => (rustix::fs::CWD, c"/"),
+            TopName::Entry(at, name) => (*at, name.as_c_str()),
         };
         let fd = open_quietly(at, name, OFlags::DIRECTORY, true).map_err(|error| describe(error, "opened"))?;
         if is_pseudo(&fd) {
@@ -423,7 +423,7 @@ enum Opened {
 }
 
 /// How a top directory is opened.
-enum CStrName<'a> {
+enum TopName<'a> {
     Root,
     Entry(BorrowedFd<'a>, CString),
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, makedev, mknodat, setxattr, utimensat};
 
 use super::fake::{FakeStore, files, missing};
+use crate::policy::SourceKind;
 use crate::repository::{Node, NodeKind};
 
 fn is_root() -> bool {
@@ -191,6 +192,42 @@ fn a_tree_deeper_than_the_usual_limit_of_open_files_is_whole() {
     fs::write(directory.join("bottom"), "x").unwrap();
     let (_, captured) = capture(root.path());
     assert_eq!(captured.entries, 1 + 1500 + 1);
+}
+
+/// A loop device over a file, given back on drop. `None` where this host does not let us have one.
+struct LoopDevice(String);
+
+impl LoopDevice {
+    fn over(file: &Path) -> Option<Self> {
+        let output = std::process::Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        output.status.success().then(|| Self(String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        std::process::Command::new("losetup").args(["--detach", &self.0]).status().unwrap();
+    }
+}
+
+#[test]
+fn a_block_device_becomes_a_file_with_its_content() {
+    let root = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..2_621_440_u32).map(|index| (index / 512) as u8).collect();
+    fs::write(root.path().join("backing"), &content).unwrap();
+    let Some(device) = LoopDevice::over(&root.path().join("backing")) else {
+        eprintln!("not tested: this host gives no loop device");
+        return;
+    };
+    let volume = root.path().join("volume");
+    symlink(&device.0, &volume).unwrap();
+    let store = FakeStore::default();
+    let kind = SourceKind::Image { path: volume.to_str().unwrap().to_owned() };
+    let captured = store.capture(&kind, None).unwrap();
+    let node = store.node(&captured, &volume);
+    assert_eq!((node.kind, node.size, node.device, node.links), (NodeKind::File, 2_621_440, 0, 1));
+    assert!(store.content(&node) == content);
+    assert_eq!((captured.bytes, node.content.len()), (2_621_440, 3));
 }
 
 #[test]
