@@ -145,6 +145,10 @@ pub fn parse_cadence(text: &str) -> Result<Cadence, Misfit> {
     if text == "auto" {
         return Ok(Cadence::Auto);
     }
+    if text.trim() != text {
+        let meant = Some(text.trim().to_owned()).filter(|trimmed| parse_cadence(trimmed).is_ok());
+        return Err(Misfit::new(format!("{} has white space around it", quoted(text))).suggest(meant));
+    }
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     match word {
         "daily" => parse_daily(text, rest),
@@ -328,6 +332,7 @@ mod tests {
     fn near_misses_of_a_cadence_get_a_suggestion() {
         assert_eq!(suggestion(parse_cadence("dayly 02:00")), Some("daily 02:00".to_owned()));
         assert_eq!(suggestion(parse_cadence("daily 2:00")), Some("daily 02:00".to_owned()));
+        assert_eq!(suggestion(parse_cadence(" 0 4 1 * *")), Some("0 4 1 * *".to_owned()));
         assert_eq!(suggestion(parse_cadence("02:00")), Some("daily 02:00".to_owned()));
         assert_eq!(suggestion(parse_cadence("30m")), Some("every 30m".to_owned()));
         assert_eq!(suggestion(parse_cadence("every 30 minutes")), Some("every 30m".to_owned()));

@@ -1,5 +1,7 @@
 //! Whatever is thrown at the reader, it answers with a policy or with mistakes that lie within the text.
 
+use std::sync::LazyLock;
+
 use lifeboat::policy;
 use proptest::prelude::*;
 
@@ -7,7 +9,7 @@ use super::base::BASE;
 
 /// Fails when a mistake points outside the text, or when mistakes are out of order.
 fn holds_its_promises(text: &str) -> Result<(), TestCaseError> {
-    let Err(errors) = policy::parse("p.toml", text) else { return Ok(()) };
+    let Err(errors) = policy::parse("p.toml", text) else { return the_schema_agrees(text) };
     prop_assert!(!errors.errors.is_empty());
     let lines: Vec<&str> = text.split('\n').collect();
     for error in &errors.errors {
@@ -20,6 +22,16 @@ fn holds_its_promises(text: &str) -> Result<(), TestCaseError> {
     let told = errors.to_string();
     let heads = told.lines().filter(|line| line.starts_with("p.toml:")).count();
     prop_assert_eq!(heads, errors.errors.len());
+    Ok(())
+}
+
+/// What the reader accepts, an editor with the schema must not call wrong.
+fn the_schema_agrees(text: &str) -> Result<(), TestCaseError> {
+    static SCHEMA: LazyLock<jsonschema::Validator> =
+        LazyLock::new(|| jsonschema::validator_for(&policy::schema()).expect("the schema is a schema"));
+    let document: serde_json::Value = toml::from_str(text).expect("a policy is TOML");
+    let errors: Vec<String> = SCHEMA.iter_errors(&document).map(|error| error.to_string()).collect();
+    prop_assert!(errors.is_empty(), "{errors:?}\n{text}");
     Ok(())
 }
 
@@ -58,6 +70,24 @@ proptest! {
             _ => (*line).to_owned(),
         }).collect();
         holds_its_promises(&changed.join("\n"))?;
+    }
+
+    #[test]
+    fn a_policy_with_another_value_that_may_well_be_valid(
+        (key, value) in prop_oneof![
+            ("(system|rpo|window|backup|online|expect|to)", "[a-z0-9]{1,4}"),
+            ("(rpo|rto|online|after)", "([0-9]{1,3}y)?([0-9]{1,3}d)?([0-9]{1,3}h)?"),
+            ("backup", "(daily [0-2][0-9]:[0-5][0-9]|every [1-9][0-9]?[hms]|[0-5]?[0-9] [0-9] [*] [*] (MON|[*]|[0-7]))"),
+            ("window", "[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]"),
+            ("expect", "[<>=!]{0,2} ?[a-z0-9.-]{0,5}"),
+            ("(path|file|tcp|http|restore|script|on)", "(/|http://)?[a-z./]{1,8}(:[0-9]{1,6})?"),
+        ]
+    ) {
+        let key = format!("{key} = \"");
+        let Some(at) = BASE.find(&key) else { return Ok(()) };
+        let start = at + key.len();
+        let end = start + BASE[start..].find('"').expect("a closing quote");
+        holds_its_promises(&format!("{}{value}{}", &BASE[..start], &BASE[end..]))?;
     }
 
     #[test]

@@ -324,3 +324,14 @@ fn line_ends_and_byte_order_marks_of_other_systems_do_no_harm() {
     assert_eq!(parse(&windows).sources.len(), 4);
     assert_eq!(parse(&format!("\u{feff}{SHOP}")).sources.len(), 4);
 }
+
+#[test]
+fn dotted_keys_mean_the_same_as_tables() {
+    let inline = "dr = { provider = \"local\", path = \"/dr\", repository_password = \"env:P\" }";
+    let dotted = "dr.provider = \"local\"\ndr.path = \"/dr\"\ndr.repository_password = \"env:P\"";
+    assert!(matches!(parse(&LEAST.replace(inline, dotted)).dr, DrLocation::Local { .. }));
+    let missing = dotted.replace("dr.path = \"/dr\"\n", "");
+    let found = policy::parse("test.toml", &LEAST.replace(inline, &missing)).expect_err("the path is missing");
+    assert_eq!(found.errors.len(), 1, "{found}");
+    assert!(found.to_string().starts_with("test.toml:4:1: \"path\" is missing"), "{found}");
+}
