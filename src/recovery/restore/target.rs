@@ -126,7 +126,7 @@ impl Directories {
         let opened =
             open_below(self.resolver, at.as_fd(), name.as_bytes()).map_err(|errno| cannot("be entered", errno))?;
         let stat = fs::fstat(&opened).map_err(|errno| cannot("be looked at", errno))?;
-        if !adopted && stat.st_uid != rustix::process::geteuid().as_raw() {
+        if !adopted && stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != self.given_owner(&at)? {
             return Err(replaced_meanwhile());
         }
         let names = adopted.then(|| take_over(opened.as_fd(), &stat)).transpose()?;
@@ -136,6 +136,15 @@ impl Directories {
         self.records.push(Record { parent, name: Some(name), identity, adopted, hands_down_acl });
         self.remember(id, identity, Arc::new(opened));
         Ok(Made { id, existing: names })
+    }
+
+    /// The owner that this file system gives to what we make: some map or ignore owners (NFS, CIFS, FAT).
+    fn given_owner(&self, at: &OwnedFd) -> Result<u32, Trouble> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (file, name) = self.place_aside(|name| fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR))?;
+        let stat = fs::fstat(&file).map_err(|errno| cannot("be looked at", errno));
+        let _ = fs::unlinkat(at, &name[..], AtFlags::empty());
+        stat.map(|stat| stat.st_uid)
     }
 
     fn remember(&self, id: DirectoryId, identity: Identity, directory: Arc<OwnedFd>) {

@@ -418,7 +418,7 @@ fn fifo(path: &Path) {
 }
 
 fn forbid(path: &Path) {
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
 }
 
 #[test]
