@@ -9,9 +9,9 @@ const BLOCK_BYTES: usize = 4096;
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
-/// Gives a new, empty file its length, all of it a hole.
+/// Gives a new, empty file its length, all of it a hole. A file below one block is written whole anyway.
 pub(super) fn prepare(file: BorrowedFd<'_>, size: u64) -> io::Result<()> {
-    if size == 0 { Ok(()) } else { fs::ftruncate(file, size) }
+    if size < BLOCK_BYTES as u64 { Ok(()) } else { fs::ftruncate(file, size) }
 }
 
 /// Writes `data` at `offset` into a prepared file, leaving aligned blocks of zeros out.

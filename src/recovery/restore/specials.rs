@@ -44,7 +44,10 @@ fn make_or_link(work: &Work<'_>, links: &mut Links, mut special: Special) -> Res
         Admission::Further(group) => {
             if let Some(FirstEnd::Restored { place, identity }) = links.first(group) {
                 match hard_link(work, place, *identity, &special.place) {
-                    Ok(()) => return Ok(account(work, &special, special.notes.clone())),
+                    Ok(()) => {
+                        account(work, &special, special.notes.clone());
+                        return Ok(());
+                    }
                     Err(Trouble::Entry(reason)) => special.notes.push(not_linked(&reason)),
                     Err(Trouble::Target(failure)) => return Err(failure),
                 }

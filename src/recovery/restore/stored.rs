@@ -38,24 +38,30 @@ const CACHED_ENTRIES_MAX: usize = 50_000;
 /// Keeps the first trees read, so that a small restore reads each tree once although it looks twice.
 pub(super) struct Trees<'a> {
     stored: &'a dyn StoredTree,
-    kept: Mutex<(HashMap<BlobId, Arc<Vec<Node>>>, usize)>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    trees: HashMap<BlobId, Arc<Vec<Node>>>,
+    entries: usize,
 }
 
 impl<'a> Trees<'a> {
     pub(super) fn new(stored: &'a dyn StoredTree) -> Self {
-        Self { stored, kept: Mutex::new((HashMap::new(), 0)) }
+        Self { stored, kept: Mutex::default() }
     }
 
     /// The entries of a directory.
     pub(super) fn read(&self, id: &BlobId) -> Result<Arc<Vec<Node>>, RepositoryError> {
-        if let Some(nodes) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).0.get(id) {
+        if let Some(nodes) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).trees.get(id) {
             return Ok(Arc::clone(nodes));
         }
         let nodes = Arc::new(self.stored.read_tree(id)?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.1 + nodes.len() < CACHED_ENTRIES_MAX {
-            kept.1 += nodes.len() + 1;
-            kept.0.insert(*id, Arc::clone(&nodes));
+        if kept.entries + nodes.len() < CACHED_ENTRIES_MAX {
+            kept.entries += nodes.len() + 1;
+            kept.trees.insert(*id, Arc::clone(&nodes));
         }
         Ok(nodes)
     }

@@ -17,9 +17,6 @@ use crate::ground::Failure;
 /// Bytes of a relative path given to one `openat2`; a deeper directory is reached in several calls.
 const PATH_CHUNK_BYTES: usize = 3_900;
 
-/// Ancestors that are kept open one by one when a deep directory is opened again: its neighbours come next.
-const KEPT_ANCESTORS: usize = 48;
-
 /// Number of a directory of this restore; 0 is the target itself. A parent's number is smaller than its children's.
 pub(super) type DirectoryId = u32;
 
@@ -70,6 +67,7 @@ pub(super) struct Directories {
     resolver: Resolver,
     records: Vec<Record>,
     open: Mutex<OpenDirectories>,
+    kept_ancestors: usize,
     temporaries: AtomicU64,
     /// One descriptor per file system met, for `syncfs`.
     file_systems: Mutex<HashMap<u64, Arc<OwnedFd>>>,
@@ -85,6 +83,7 @@ impl Directories {
             resolver,
             records: vec![Record { parent: 0, name: None, identity, adopted: true, hands_down_acl }],
             open: Mutex::new(OpenDirectories::new(open_max)),
+            kept_ancestors: (open_max / 2).max(1),
             temporaries: AtomicU64::new(0),
             file_systems: Mutex::new(HashMap::from([(identity.device, Arc::clone(&root))])),
             root,
@@ -127,7 +126,7 @@ impl Directories {
         let opened =
             open_below(self.resolver, at.as_fd(), name.as_bytes()).map_err(|errno| cannot("be entered", errno))?;
         let stat = fs::fstat(&opened).map_err(|errno| cannot("be looked at", errno))?;
-        if !adopted && stat.st_uid != rustix::process::geteuid().as_raw() {
+        if !adopted && stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != self.given_owner(&at)? {
             return Err(replaced_meanwhile());
         }
         let names = adopted.then(|| take_over(opened.as_fd(), &stat)).transpose()?;
@@ -137,6 +136,15 @@ impl Directories {
         self.records.push(Record { parent, name: Some(name), identity, adopted, hands_down_acl });
         self.remember(id, identity, Arc::new(opened));
         Ok(Made { id, existing: names })
+    }
+
+    /// The owner that this file system gives to what we make: some map or ignore owners (NFS, CIFS, FAT).
+    fn given_owner(&self, at: &OwnedFd) -> Result<u32, Trouble> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (file, name) = self.place_aside(|name| fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR))?;
+        let stat = fs::fstat(&file).map_err(|errno| cannot("be looked at", errno));
+        let _ = fs::unlinkat(at, &name[..], AtFlags::empty());
+        stat.map(|stat| stat.st_uid)
     }
 
     fn remember(&self, id: DirectoryId, identity: Identity, directory: Arc<OwnedFd>) {
@@ -149,8 +157,8 @@ impl Directories {
     /// Opens a directory of this restore again and proves that it is the same one.
     pub(super) fn open(&self, id: DirectoryId) -> Result<Arc<OwnedFd>, Trouble> {
         let (mut at, below) = self.nearest_open(id);
-        let one_by_one = below.len().saturating_sub(KEPT_ANCESTORS);
-        let (far, near) = below.split_at(one_by_one);
+        // The last ancestors are opened one by one and kept: the neighbours of a deep directory come next.
+        let (far, near) = below.split_at(below.len().saturating_sub(self.kept_ancestors));
         for chunk in self.chunks(far) {
             at = Arc::new(open_below(self.resolver, at.as_fd(), &chunk).map_err(|errno| cannot("be entered", errno))?);
         }

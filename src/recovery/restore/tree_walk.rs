@@ -18,7 +18,7 @@ use crate::ground::byte_path::escape;
 use crate::repository::{BlobId, Node, NodeKind};
 
 /// Directories within directories; a deeper tree was made to exhaust something.
-const DEPTH_MAX: usize = 65_536;
+const DEPTH_MAX: usize = 20_000;
 
 /// What is left to do for a directory when everything in it stands.
 struct Finish {

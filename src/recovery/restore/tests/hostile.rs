@@ -36,12 +36,20 @@ const TREES: &[(&str, Build, Expect)] = &[
     ("directory, then symlink", directory_then_symlink, Named(1, "twice")),
     ("symlink, then directory", |fake| then_directory(fake, |_| symlink("a", "../outside")), Named(1, "twice")),
     ("symlink, then a file below it", |fake| then_directory(fake, |_| symlink("a", "/")), Named(1, "twice")),
-    ("symlink, then file of its name", |fake| vec![symlink("a", "../outside/file"), fake.file("a", &[b"x"])], Named(1, "twice")),
+    (
+        "symlink, then file of its name",
+        |fake| vec![symlink("a", "../outside/file"), fake.file("a", &[b"x"])],
+        Named(1, "twice"),
+    ),
     ("fifo, then file", |fake| vec![node("a", NodeKind::Fifo), fake.file("a", &[b"x"])], Named(1, "twice")),
     ("two links chained", |_| vec![symlink("a", "b"), symlink("b", "../outside")], Exact),
     ("link to itself", |_| vec![symlink("a", "a")], Exact),
     ("link to /proc/self/root", |_| vec![symlink("a", "/proc/self/root")], Exact),
-    ("link to /proc/self/cwd, file below", |fake| then_directory(fake, |_| symlink("a", "/proc/self/cwd")), Named(1, "twice")),
+    (
+        "link to /proc/self/cwd, file below",
+        |fake| then_directory(fake, |_| symlink("a", "/proc/self/cwd")),
+        Named(1, "twice"),
+    ),
     ("link without target", |_| vec![node("a", NodeKind::Symlink)], Named(1, "no target")),
     ("link with empty target", |_| vec![symlink("a", "")], Named(1, "no target")),
     ("link target with NUL", |_| vec![symlink("a", "x\0y")], Named(1, "NUL")),
@@ -52,37 +60,100 @@ const TREES: &[(&str, Build, Expect)] = &[
     ("hard link across kinds of owner", hard_link_other_owner, Named(1, "by itself")),
     ("hard link to a refused name", hard_link_to_refused, Named(1, "lead out")),
     ("many objects of one inode", many_of_one_inode, Named(99, "by itself")),
-    ("file with a link target", |fake| vec![Node { link_target: Some(b"/etc".to_vec()), ..fake.file("a", &[b"x"]) }], Named(1, "ignored")),
-    ("file with a subtree", |fake| { let subtree = Some(fake.tree(Vec::new())); vec![Node { subtree, ..fake.file("a", &[b"x"]) }] }, Named(1, "ignored")),
-    ("directory with content", |fake| { let content = vec![fake.blob(b"x")]; vec![Node { content, ..fake.directory("a", Vec::new()) }] }, Named(1, "ignored")),
-    ("directory without a subtree", |_| vec![Node { mode: 0o755, ..node("a", NodeKind::Directory) }], Named(1, "no list")),
+    (
+        "file with a link target",
+        |fake| vec![Node { link_target: Some(b"/etc".to_vec()), ..fake.file("a", &[b"x"]) }],
+        Named(1, "ignored"),
+    ),
+    (
+        "file with a subtree",
+        |fake| {
+            let subtree = Some(fake.tree(Vec::new()));
+            vec![Node { subtree, ..fake.file("a", &[b"x"]) }]
+        },
+        Named(1, "ignored"),
+    ),
+    (
+        "directory with content",
+        |fake| {
+            let content = vec![fake.blob(b"x")];
+            vec![Node { content, ..fake.directory("a", Vec::new()) }]
+        },
+        Named(1, "ignored"),
+    ),
+    (
+        "directory without a subtree",
+        |_| vec![Node { mode: 0o755, ..node("a", NodeKind::Directory) }],
+        Named(1, "no list"),
+    ),
     ("unsorted entries", |fake| vec![fake.file("b", &[b"x"]), fake.file("a", &[b"x"])], Exact),
     ("tree within itself", tree_within_itself, Named(1, "contain itself")),
     ("tree within itself, further down", tree_within_itself_deeper, Named(1, "contain itself")),
     ("ten million million entries", |fake| bomb(fake, 44, Vec::new()), Fails("not genuine")),
-    ("more bytes than numbers go", |fake| { let file = vec![fake.file("f", &[&[1; 4096]])]; bomb(fake, 60, file) }, Fails("not genuine")),
+    (
+        "more bytes than numbers go",
+        |fake| {
+            let file = vec![fake.file("f", &[&[1; 4096]])];
+            bomb(fake, 60, file)
+        },
+        Fails("not genuine"),
+    ),
     ("size short", |fake| vec![Node { size: 1, ..fake.file("a", &[b"four"]) }], Named(1, "where its entry says 1")),
     ("size long", |fake| vec![Node { size: 5, ..fake.file("a", &[b"four"]) }], Named(1, "where its entry says 5")),
     ("size huge", |fake| vec![Node { size: u64::MAX, ..fake.file("a", &[b"four"]) }], Named(1, "where its entry says")),
-    ("content not in the repository", |_| vec![Node { content: vec![BlobId([9; 32])], size: 1, ..node("a", NodeKind::File) }], Named(1, "missing")),
+    (
+        "content not in the repository",
+        |_| vec![Node { content: vec![BlobId([9; 32])], size: 1, ..node("a", NodeKind::File) }],
+        Named(1, "missing"),
+    ),
     ("xattr of 64 KiB + 1", |fake| vec![with_xattr(fake, b"user.a", &[1; 65_537])], Named(1, "64 KiB")),
     ("xattr name empty", |fake| vec![with_xattr(fake, b"", b"x")], Named(1, "name is empty")),
     ("xattr name with NUL", |fake| vec![with_xattr(fake, b"user.a\0b", b"x")], Named(1, "could not be set")),
-    ("xattr name of 256 bytes", |fake| vec![with_xattr(fake, &[b"user.".as_slice(), &[b'a'; 251]].concat(), b"x")], Named(1, "could not be set")),
+    (
+        "xattr name of 256 bytes",
+        |fake| vec![with_xattr(fake, &[b"user.".as_slice(), &[b'a'; 251]].concat(), b"x")],
+        Named(1, "could not be set"),
+    ),
     ("xattr of no namespace", |fake| vec![with_xattr(fake, b"strange", b"x")], Named(1, "could not be set")),
-    ("xattr of an unknown namespace", |fake| vec![with_xattr(fake, b"system.strange", b"x")], Named(1, "could not be set")),
-    ("capability malformed", |fake| vec![with_xattr(fake, b"security.capability", b"x")], Named(1, "security.capability")),
+    (
+        "xattr of an unknown namespace",
+        |fake| vec![with_xattr(fake, b"system.strange", b"x")],
+        Named(1, "could not be set"),
+    ),
+    (
+        "capability malformed",
+        |fake| vec![with_xattr(fake, b"security.capability", b"x")],
+        Named(1, "security.capability"),
+    ),
     ("ACL malformed", |fake| vec![with_xattr(fake, b"system.posix_acl_access", b"x")], Named(1, "could not be set")),
-    ("default ACL on a file", |fake| vec![with_xattr(fake, b"system.posix_acl_default", b"\x02\0\0\0x")], Named(1, "could not be set")),
-    ("user xattr on a symlink", |_| vec![Node { xattrs: vec![(b"user.a".to_vec(), b"x".to_vec())], ..symlink("a", "b") }], Named(1, "could not be set")),
-    ("mode with unknown bits", |fake| vec![Node { mode: 0o170_644, ..fake.file("a", &[b"x"]) }], Named(1, "unknown bits")),
+    (
+        "default ACL on a file",
+        |fake| vec![with_xattr(fake, b"system.posix_acl_default", b"\x02\0\0\0x")],
+        Named(1, "could not be set"),
+    ),
+    (
+        "user xattr on a symlink",
+        |_| vec![Node { xattrs: vec![(b"user.a".to_vec(), b"x".to_vec())], ..symlink("a", "b") }],
+        Named(1, "could not be set"),
+    ),
+    (
+        "mode with unknown bits",
+        |fake| vec![Node { mode: 0o170_644, ..fake.file("a", &[b"x"]) }],
+        Named(1, "unknown bits"),
+    ),
     ("uid 2^32-1", |fake| vec![Node { uid: u32::MAX, ..fake.file("a", &[b"x"]) }], Named(1, "not a usable number")),
-    ("uid 2^32-1 with set-uid", |fake| vec![Node { uid: u32::MAX, mode: 0o4755, ..fake.file("a", &[b"x"]) }], Named(1, "set-id bits")),
+    (
+        "uid 2^32-1 with set-uid",
+        |fake| vec![Node { uid: u32::MAX, mode: 0o4755, ..fake.file("a", &[b"x"]) }],
+        Named(1, "set-id bits"),
+    ),
     ("gid 2^32-1 on a symlink", |_| vec![Node { gid: u32::MAX, ..symlink("a", "b") }], Named(1, "not a usable number")),
-    ("earliest time", |fake| vec![Node { modified: Timestamp::MIN, accessed: Timestamp::MIN, ..fake.file("a", &[b"x"]) }], Exact),
-    ("latest time", |fake| vec![Node { modified: Timestamp::MAX, accessed: Timestamp::MAX, ..fake.file("a", &[b"x"]) }], Exact),
     ("device 0:0", |_| vec![node("a", NodeKind::CharacterDevice)], Exact),
-    ("device number beyond 32 bits", |_| vec![Node { device: u64::MAX, ..node("a", NodeKind::BlockDevice) }], Named(1, "device")),
+    (
+        "device number beyond 32 bits",
+        |_| vec![Node { device: u64::MAX, ..node("a", NodeKind::BlockDevice) }],
+        Named(1, "device"),
+    ),
     ("socket", |_| vec![node("a", NodeKind::Socket)], Exact),
 ];
 
@@ -182,7 +253,11 @@ fn judge(case: &str, result: Result<RestoreSummary, Failure>, expect: &Expect) {
         (Ok(summary), Exact) => assert_eq!(summary.missing, Vec::new(), "{case}"),
         (Ok(summary), Named(count, text)) => {
             assert_eq!(summary.missing_count, *count, "{case}: {:?}", summary.missing);
-            assert!(summary.missing.iter().any(|missing| missing.reason.contains(text)), "{case}: {:?}", summary.missing);
+            assert!(
+                summary.missing.iter().any(|missing| missing.reason.contains(text)),
+                "{case}: {:?}",
+                summary.missing
+            );
         }
         (Err(failure), Fails(text)) => assert!(failure.message.contains(text), "{case}: {failure}"),
         (result, _) => panic!("{case}: {result:?}"),
@@ -218,21 +293,116 @@ type Arrange = fn(&Path, &Path);
 
 /// What stands in the target before an overwriting restore of `a/inner/file` and `top`; and what must come of it.
 const TARGETS: &[(&str, Arrange, Expect)] = &[
-    ("symlink at the leaf", |target, outside| { dirs(target, "a/inner"); link(outside.join("file"), target.join("a/inner/file")) }, Exact),
-    ("symlink at the parent", |target, outside| { dirs(target, "a"); link(outside.join("inner"), target.join("a/inner")) }, Exact),
-    ("symlink at the first directory", |target, outside| { dirs(target, ""); link(outside.to_owned(), target.join("a")) }, Exact),
-    ("relative symlink at the parent", |target, _| { dirs(target, "a"); link("../../outside/inner".into(), target.join("a/inner")) }, Exact),
-    ("dangling symlink at the leaf", |target, outside| { dirs(target, ""); link(outside.join("new"), target.join("top")) }, Exact),
-    ("hard link from outside at the leaf", |target, outside| { dirs(target, ""); fs::hard_link(outside.join("file"), target.join("top")).unwrap() }, Exact),
-    ("fifo at the leaf", |target, _| { dirs(target, ""); fifo(&target.join("top")) }, Exact),
-    ("fifo where a directory belongs", |target, _| { dirs(target, ""); fifo(&target.join("a")) }, Exact),
-    ("socket at the leaf", |target, _| { dirs(target, ""); drop(std::os::unix::net::UnixListener::bind(target.join("top")).unwrap()) }, Exact),
+    (
+        "symlink at the leaf",
+        |target, outside| {
+            dirs(target, "a/inner");
+            link(outside.join("file"), target.join("a/inner/file"))
+        },
+        Exact,
+    ),
+    (
+        "symlink at the parent",
+        |target, outside| {
+            dirs(target, "a");
+            link(outside.join("inner"), target.join("a/inner"))
+        },
+        Exact,
+    ),
+    (
+        "symlink at the first directory",
+        |target, outside| {
+            dirs(target, "");
+            link(outside.to_owned(), target.join("a"))
+        },
+        Exact,
+    ),
+    (
+        "relative symlink at the parent",
+        |target, _| {
+            dirs(target, "a");
+            link("../../outside/inner".into(), target.join("a/inner"))
+        },
+        Exact,
+    ),
+    (
+        "dangling symlink at the leaf",
+        |target, outside| {
+            dirs(target, "");
+            link(outside.join("new"), target.join("top"))
+        },
+        Exact,
+    ),
+    (
+        "hard link from outside at the leaf",
+        |target, outside| {
+            dirs(target, "");
+            fs::hard_link(outside.join("file"), target.join("top")).unwrap()
+        },
+        Exact,
+    ),
+    (
+        "fifo at the leaf",
+        |target, _| {
+            dirs(target, "");
+            fifo(&target.join("top"))
+        },
+        Exact,
+    ),
+    (
+        "fifo where a directory belongs",
+        |target, _| {
+            dirs(target, "");
+            fifo(&target.join("a"))
+        },
+        Exact,
+    ),
+    (
+        "socket at the leaf",
+        |target, _| {
+            dirs(target, "");
+            drop(std::os::unix::net::UnixListener::bind(target.join("top")).unwrap())
+        },
+        Exact,
+    ),
     ("directory at the leaf", |target, _| dirs(target, "top/with/content"), Named(1, "never deletes")),
     ("empty directory at the leaf", |target, _| dirs(target, "top"), Named(1, "never deletes")),
-    ("file where a directory belongs", |target, _| { dirs(target, ""); fs::write(target.join("a"), "x").unwrap() }, Exact),
-    ("directory without any right", |target, _| { dirs(target, "a/inner"); forbid(&target.join("a/inner")) }, Exact),
-    ("read-only file at the leaf", |target, _| { dirs(target, ""); fs::write(target.join("top"), "x").unwrap(); forbid(&target.join("top")) }, Exact),
-    ("temporary name already taken by a link", |target, outside| { dirs(target, ""); fs::write(target.join("top"), "x").unwrap(); for n in 0..9 { link(outside.join("file"), target.join(format!(".lifeboat-restore-{}-{n}", std::process::id()))) } }, Exact),
+    (
+        "file where a directory belongs",
+        |target, _| {
+            dirs(target, "");
+            fs::write(target.join("a"), "x").unwrap()
+        },
+        Exact,
+    ),
+    (
+        "directory without any right",
+        |target, _| {
+            dirs(target, "a/inner");
+            forbid(&target.join("a/inner"))
+        },
+        Exact,
+    ),
+    (
+        "read-only file at the leaf",
+        |target, _| {
+            dirs(target, "");
+            fs::write(target.join("top"), "x").unwrap();
+            forbid(&target.join("top"))
+        },
+        Exact,
+    ),
+    (
+        "temporary name already taken by a link",
+        |target, outside| {
+            dirs(target, "");
+            fs::write(target.join("top"), "x").unwrap();
+            for n in 0..9 {
+                link(outside.join("file"), target.join(format!(".lifeboat-restore-{}-{n}", std::process::id())))
+            }
+        },
+        Exact,
+    ),
 ];
 
 fn dirs(target: &Path, below: &str) {
@@ -248,7 +418,7 @@ fn fifo(path: &Path) {
 }
 
 fn forbid(path: &Path) {
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
 }
 
 #[test]
@@ -296,4 +466,23 @@ fn a_point_whose_root_tree_is_gone_fails_as_a_whole() {
     let failure = run(&fake, &request(BlobId([3; 32]), &["/srv"]), &sandbox.target()).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Failed);
     assert!(!sandbox.target().exists());
+}
+
+#[test]
+fn times_beyond_what_the_file_system_keeps_are_named() {
+    for sandbox in [Sandbox::new(), Sandbox::on_disk()] {
+        let mut fake = Fake::default();
+        let mut nodes = Vec::new();
+        for (name, time) in [("a", Timestamp::MIN), ("b", Timestamp::MAX), ("c", Timestamp::UNIX_EPOCH)] {
+            nodes.push(Node { modified: time, accessed: time, ..fake.file(name, &[b"x"]) });
+        }
+        let request = fake.shop(nodes.clone());
+        let summary = run(&fake, &request, &sandbox.target()).unwrap();
+        for node in nodes {
+            let name = String::from_utf8(node.name.clone()).unwrap();
+            let kept = look(&sandbox.target().join(&name)).modified == node.modified.as_nanosecond();
+            let named = summary.missing.iter().any(|missing| missing.path == format!("/srv/shop/{name}"));
+            assert_eq!(kept, !named, "{name}: {:?}", summary.missing);
+        }
+    }
 }

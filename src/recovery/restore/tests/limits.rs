@@ -56,7 +56,7 @@ fn restore_deep() {
 fn a_tree_deeper_than_any_real_one_is_cut_and_named() {
     let sandbox = Sandbox::new();
     let mut fake = Fake::default();
-    let nodes = chain(&mut fake, 66_000);
+    let nodes = chain(&mut fake, 20_010);
     let request = fake.shop(nodes);
     let summary = run(&fake, &request, &sandbox.target()).unwrap();
     assert_eq!(summary.missing_count, 1);
@@ -76,11 +76,9 @@ fn directories_open_without_openat2_and_follow_no_link() {
             last = directories.make(last, name(&format!("level-{level}")), false).ok().unwrap().id;
         }
         directories.open(last).unwrap();
-        let top = directories.open(1).unwrap();
-        drop(top);
         fs::rename(sandbox.path().join("level-0/level-1"), sandbox.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink("../elsewhere", sandbox.path().join("level-0/level-1")).unwrap();
-        assert!(directories.open(last).is_ok_and(|_| false) || directories.open(40).is_err(), "{resolver:?}");
+        assert!(directories.open(40).is_err(), "{resolver:?} followed a link within the target");
     }
 }
 
@@ -110,7 +108,8 @@ fn thousands_of_files_go_through_several_batches() {
     let mut fake = Fake::default();
     let mut directories = Vec::new();
     for number in 0..50 {
-        let files = (0..100u32).map(|file| fake.file(format!("{file:03}"), &[&file.to_le_bytes(), b"-", &[number]])).collect();
+        let files =
+            (0..100u32).map(|file| fake.file(format!("{file:03}"), &[&file.to_le_bytes(), b"-", &[number]])).collect();
         directories.push(fake.directory(format!("{number:03}"), files));
     }
     let request = fake.shop(directories.clone());
@@ -140,7 +139,10 @@ fn a_target_swapped_for_a_symlink_a_thousand_times_never_leads_out() {
     let outside = sandbox.path().join("outside");
     fs::create_dir_all(outside.join("inner")).unwrap();
     fs::write(outside.join("inner/file"), "outside").unwrap();
-    let seen = || ["", "inner", "inner/file"].map(|name| (look(&outside.join(name)), fs::metadata(outside.join(name)).unwrap().ctime_nsec()));
+    let seen = || {
+        ["", "inner", "inner/file"]
+            .map(|name| (look(&outside.join(name)), fs::metadata(outside.join(name)).unwrap().ctime_nsec()))
+    };
     let before = seen();
     let mut fake = Fake::default();
     let inner = vec![Node { mode: 0o4777, ..fake.file("file", &[b"changed"]) }, symlink("link", "/")];
@@ -153,7 +155,8 @@ fn a_target_swapped_for_a_symlink_a_thousand_times_never_leads_out() {
     std::thread::scope(|scope| {
         scope.spawn(|| swap_until(&stop, &sandbox.target(), &outside));
         for _ in 0..1_000 {
-            exact += usize::from(run(&fake, &request, &sandbox.target()).is_ok_and(|summary| summary.missing_count == 0));
+            exact +=
+                usize::from(run(&fake, &request, &sandbox.target()).is_ok_and(|summary| summary.missing_count == 0));
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -255,4 +258,44 @@ fn a_link_across_file_systems_becomes_a_copy_and_is_named() {
     assert_eq!(fs::read(inner.join("across")).unwrap(), b"x");
     assert!(Command::new("umount").arg(&inner).status().unwrap().success());
     unmount(&sandbox);
+}
+
+/// Somebody, or the file system's own idea of equal names, puts an entry in place before we do.
+struct Intruder<'a>(&'a Fake, PathBuf);
+
+impl StoredTree for Intruder<'_> {
+    fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
+        self.0.read_tree(id)
+    }
+
+    fn length(&self, id: &BlobId) -> Option<u64> {
+        self.0.length(id)
+    }
+
+    fn read_many(&self, wanted: &[BlobId], sink: &Sink<'_>) {
+        for name in ["file", "link", "fifo"] {
+            fs::write(self.1.join(name), "already here").unwrap();
+        }
+        self.0.read_many(wanted, sink);
+    }
+}
+
+#[test]
+fn a_name_that_turns_out_to_be_taken_is_named_and_not_replaced() {
+    for overwrite in [false, true] {
+        let sandbox = Sandbox::new();
+        fs::create_dir(sandbox.target()).unwrap();
+        let mut fake = Fake::default();
+        let file = fake.file("file", &[b"second"]);
+        let nodes = vec![node("fifo", NodeKind::Fifo), file, symlink("link", "b"), fake.file("other", &[b"x"])];
+        let request = RestoreRequest { overwrite, ..fake.shop(nodes) };
+        let summary =
+            restore_from(&Intruder(&fake, sandbox.target()), &request, &sandbox.target(), &NoProgress).unwrap();
+        assert_eq!(summary.missing_count, 3, "{:?}", summary.missing);
+        assert!(summary.missing.iter().all(|missing| missing.reason.contains("takes its name for the same")));
+        for name in ["file", "link", "fifo"] {
+            assert_eq!(fs::read(sandbox.target().join(name)).unwrap(), b"already here");
+        }
+        assert_eq!(fs::read(sandbox.target().join("other")).unwrap(), b"x");
+    }
 }

@@ -15,9 +15,8 @@ enum Sketch {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    proptest::collection::vec(any::<u8>(), 1..20).prop_filter("names", |name| {
-        super::super::name::EntryName::new(name).is_ok()
-    })
+    proptest::collection::vec(any::<u8>(), 1..20)
+        .prop_filter("names", |name| super::super::name::EntryName::new(name).is_ok())
 }
 
 fn piece() -> impl Strategy<Value = Vec<u8>> {

@@ -77,7 +77,8 @@ fn restored_with(only: &[&str]) -> Result<Vec<String>, Failure> {
         assert!(!sandbox.target().exists(), "a refused request leaves nothing");
     }
     result?;
-    let output = Command::new("find").arg(sandbox.target()).args(["-mindepth", "1", "-printf", "%P\n"]).output().unwrap();
+    let output =
+        Command::new("find").arg(sandbox.target()).args(["-mindepth", "1", "-printf", "%P\n"]).output().unwrap();
     let mut lines: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     Ok(lines)

@@ -60,7 +60,10 @@ fn plain_files(fake: &mut Fake) -> Vec<Node> {
         Node { mode: 0, ..fake.file("mode-0000", &[b"k"]) },
         Node { mode: 0o444, ..fake.file("read-only", &[b"l"]) },
         Node { mode: 0o1644, ..fake.file("sticky-file", &[b"m"]) },
-        Node { xattrs: vec![xattr("user.binary", b"\0\xff"), xattr("user.empty", b"")], ..fake.file("xattrs", &[b"n"]) },
+        Node {
+            xattrs: vec![xattr("user.binary", b"\0\xff"), xattr("user.empty", b"")],
+            ..fake.file("xattrs", &[b"n"])
+        },
         Node { xattrs: vec![xattr("system.posix_acl_access", access_acl())], mode: 0o640, ..fake.file("acl", &[b"o"]) },
     ]
 }
@@ -276,7 +279,8 @@ fn inherited_access_rights_do_not_stay() {
     rustix::fs::setxattr(sandbox.target(), "system.posix_acl_default", &default_acl(), flags).unwrap();
     let mut fake = Fake::default();
     let inside = fake.file("inside", &[b"x"]);
-    let nodes = vec![fake.file("file", &[b"x"]), fake.directory("directory", vec![inside]), node("fifo", NodeKind::Fifo)];
+    let nodes =
+        vec![fake.file("file", &[b"x"]), fake.directory("directory", vec![inside]), node("fifo", NodeKind::Fifo)];
     let request = fake.shop(nodes.clone());
     let summary = run(&fake, &request, &sandbox.target()).unwrap();
     assert_eq!(summary.missing, Vec::new());
