@@ -12,8 +12,8 @@ use super::pack::{self, PackEntry};
 use super::tree::BlobId;
 use super::{BlobKind, Inner, crypto, guarded, unpacked};
 
-/// A pack is closed when it has so many bytes.
-pub(super) const PACK_TARGET: usize = 16 << 20;
+/// A pack is closed when it has so many bytes; less in unit tests, which want several packs of few bytes.
+const PACK_TARGET: usize = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// An index file is written when so many bytes of packs...
 const INDEX_BYTES: u64 = 512 << 20;
 /// ...or so many blobs have none yet.

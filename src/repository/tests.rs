@@ -139,7 +139,7 @@ fn a_damaged_key_is_not_a_wrong_password() {
 fn a_blob_is_stored_once_by_many_threads_and_by_the_next_writer() {
     let store = MemoryStore::sound();
     let repository = create(&store);
-    let content = noise(5 << 20);
+    let content = noise(2 << 20);
     let first = writer(&repository);
     let stored: Vec<StoredContent> = std::thread::scope(|scope| {
         let store_it = || first.store_content(&mut &content[..], Chunking::Content).unwrap();
@@ -160,7 +160,7 @@ fn packs_are_put_before_the_index() {
     let store = MemoryStore::sound();
     let repository = create(&store);
     let writer = writer(&repository);
-    writer.store_content(&mut &noise(40 << 20)[..], Chunking::Fixed(1 << 20)).unwrap();
+    writer.store_content(&mut &noise(5 << 19)[..], Chunking::Fixed(1 << 16)).unwrap();
     writer.store_tree(Vec::new()).unwrap();
     writer.finish().unwrap();
     let puts = guarded(&store.puts).clone();
@@ -173,8 +173,8 @@ fn zeros_are_one_blob_and_are_hashed_as_any() {
     let store = MemoryStore::sound();
     let repository = create(&store);
     let writer = writer(&repository);
-    let stored = writer.store_content(&mut std::io::repeat(0).take(64 << 20), Chunking::Fixed(1 << 20)).unwrap();
-    assert_eq!(stored.blobs, [BlobId::of(&[0; 1 << 20]); 64]);
+    let stored = writer.store_content(&mut std::io::repeat(0).take(64 << 16), Chunking::Fixed(1 << 16)).unwrap();
+    assert_eq!(stored.blobs, [BlobId::of(&[0; 1 << 16]); 64]);
     assert_eq!(writer.finish().unwrap().new_blobs, 1);
 }
 
@@ -185,8 +185,8 @@ fn a_full_store_fails_every_later_call_and_nobody_hangs() {
         let repository = create(&store);
         store.fail_from.store(fail_from, Ordering::Relaxed);
         let writer = writer(&repository);
-        let content = noise(70 << 20);
-        let stored = writer.store_content(&mut &content[..], Chunking::Fixed(1 << 20));
+        let content = noise(9 << 19);
+        let stored = writer.store_content(&mut &content[..], Chunking::Fixed(1 << 16));
         if let Err(error) = stored {
             assert!(matches!(error, ContentError::Repository(RepositoryError::Store(_))), "{error}");
         }
@@ -218,7 +218,7 @@ fn a_writer_that_is_given_up_leaves_a_sound_repository() {
     let store = MemoryStore::sound();
     let repository = create(&store);
     let given_up = writer(&repository);
-    given_up.store_content(&mut &noise(40 << 20)[..], Chunking::Fixed(1 << 20)).unwrap();
+    given_up.store_content(&mut &noise(5 << 19)[..], Chunking::Fixed(1 << 16)).unwrap();
     drop(given_up);
     assert_eq!(count(&store, index_file::INDEXES), 0);
     assert!(repository.verify(VerifyDepth::Data { percent: 100, seed: 0 }, &NoProgress).unwrap().damage.is_empty());
@@ -229,8 +229,8 @@ fn many_are_read_with_each_byte_fetched_once_and_in_any_order() {
     let store = MemoryStore::sound();
     let repository = create(&store);
     let writer = writer(&repository);
-    let content = noise(40 << 20);
-    let stored = writer.store_content(&mut &content[..], Chunking::Fixed(256 << 10)).unwrap();
+    let content = noise(5 << 19);
+    let stored = writer.store_content(&mut &content[..], Chunking::Fixed(16 << 10)).unwrap();
     writer.finish().unwrap();
     let reader = repository.reader().unwrap();
     let mut wanted = stored.blobs.clone();
@@ -247,7 +247,7 @@ fn many_are_read_with_each_byte_fetched_once_and_in_any_order() {
         true
     });
     assert!(seen.into_inner().unwrap().iter().all(|times| *times == 1));
-    assert_eq!(store.fetched.load(Ordering::Relaxed), (40 << 20) + 160 * crypto::OVERHEAD);
+    assert_eq!(store.fetched.load(Ordering::Relaxed), (5 << 19) + 160 * crypto::OVERHEAD);
     let calls = AtomicUsize::new(0);
     reader.read_many(&wanted[..150], &|_, _| calls.fetch_add(1, Ordering::Relaxed) < 3);
     assert!(calls.into_inner() < 50);
