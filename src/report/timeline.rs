@@ -15,7 +15,7 @@ const TOP: f64 = 56.0;
 const STRIP: f64 = 44.0;
 /// Rows that fit one printed page; more steps than that are summed up in a strip.
 const ROWS_MAX: usize = 40;
-const LABEL_CHARACTERS: usize = 32;
+const LABEL_CHARACTERS: usize = 29;
 /// Columns of the strip.
 const BINS: usize = 120;
 
@@ -213,7 +213,7 @@ fn label(row: &StepRow) -> String {
     let attempt = if row.attempt > 1 { format!(" (attempt {})", row.attempt) } else { String::new() };
     match row.kind.as_str() {
         "check" => format!("check {}{attempt}", row.name),
-        "restore" if row.name != row.kind => format!("{}{attempt}", row.name),
+        "restore" if !row.name.starts_with("restore") => format!("restore {}{attempt}", row.name),
         _ => format!("{}{attempt}", row.name),
     }
 }
@@ -240,12 +240,12 @@ fn strip_row(summed: &[&Bar], scale: &Scale, y: f64) -> Markup {
     html! {
         g class="bar strip" {
             text class="label" x=(LABEL_WIDTH - 8.0) y=(y + 20.0) text-anchor="end" { (humane::counted(summed.len() as u64, "shorter step")) }
-            text class="note" x=(LABEL_WIDTH - 8.0) y=(y + 35.0) text-anchor="end" { "how many in a moment" }
+            text class="note" x=(LABEL_WIDTH - 8.0) y=(y + 35.0) text-anchor="end" { "in each slice of time" }
             @for (index, bin) in bins.iter().enumerate().filter(|(_, bin)| **bin > 0) {
                 @let height = f64::from(*bin) / f64::from(most) * (STRIP - 12.0);
                 rect x=(format!("{:.1}", LABEL_WIDTH + index as f64 * width)) y=(format!("{:.1}", y + STRIP - 4.0 - height)) width=(format!("{width:.2}")) height=(format!("{height:.1}")) {}
             }
-            text class="seconds" x=(WIDTH - 2.0) y=(y + 20.0) text-anchor="end" { "at most " (most) }
+            text class="seconds" x=(WIDTH - 2.0) y=(y + 20.0) text-anchor="end" { "up to " (most) }
         }
     }
 }
@@ -272,7 +272,7 @@ fn marks(report: &Report, scale: &Scale, bottom: f64) -> Markup {
             @let x = scale.x(seconds);
             @let y = if class == "rto" { 12.0 } else { 26.0 };
             g class=(format!("mark {class}")) {
-                line x1=(format!("{x:.1}")) y1=(y + 4.0) x2=(format!("{x:.1}")) y2=(bottom) {}
+                line x1=(format!("{x:.1}")) y1=(if class == "rto" { y + 4.0 } else { TOP - 6.0 }) x2=(format!("{x:.1}")) y2=(bottom) {}
                 text x=(format!("{x:.1}")) y=(y) text-anchor=(if x > PLOT_END - 90.0 { "end" } else { "middle" }) { (label) }
             }
         }
