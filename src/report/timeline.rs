@@ -44,7 +44,10 @@ impl Scale {
 /// The picture of a report's steps.
 pub(super) fn timeline(report: &Report) -> Markup {
     let bars = bars(report);
-    let (shown, summed) = select(&bars);
+    let chosen = chosen(&bars);
+    let with =
+        |wanted: bool| bars.iter().zip(&chosen).filter(move |(_, chosen)| **chosen == wanted).map(|(bar, _)| bar);
+    let (shown, summed): (Vec<&Bar>, Vec<&Bar>) = (with(true).collect(), with(false).collect());
     let waiting: Vec<&StepRow> = report.steps.iter().filter(|row| row.started.is_none()).collect();
     let waiting = &waiting[..waiting.len().min(ROWS_MAX.saturating_sub(shown.len()))];
     let scale = scale(report, &bars);
@@ -110,8 +113,8 @@ pub(super) fn longest_chain(steps: &[StepRow]) -> Vec<bool> {
     chain
 }
 
-/// What gets a row of its own: all when they fit, else failures, the longest chain and the longest steps.
-fn select<'b, 'a>(bars: &'b [Bar<'a>]) -> (Vec<&'b Bar<'a>>, Vec<&'b Bar<'a>>) {
+/// Which bars get a row of their own: all when they fit, else failures, the longest chain and the longest steps.
+fn chosen(bars: &[Bar]) -> Vec<bool> {
     let mut order: Vec<usize> = (0..bars.len()).collect();
     let weight = |bar: &Bar| (bar.row.outcome != StepOutcome::Succeeded, bar.critical);
     order.sort_by(|&a, &b| {
@@ -120,8 +123,7 @@ fn select<'b, 'a>(bars: &'b [Bar<'a>]) -> (Vec<&'b Bar<'a>>, Vec<&'b Bar<'a>>) {
     });
     let mut chosen = vec![false; bars.len()];
     order.iter().take(ROWS_MAX).for_each(|&index| chosen[index] = true);
-    let (shown, summed): (Vec<_>, Vec<_>) = bars.iter().zip(chosen).partition(|(_, chosen)| *chosen);
-    (shown.into_iter().map(|(bar, _)| bar).collect(), summed.into_iter().map(|(bar, _)| bar).collect())
+    chosen
 }
 
 fn scale(report: &Report, bars: &[Bar]) -> Scale {
