@@ -64,7 +64,7 @@ fn head(report: &Report) -> Markup {
 
 fn particulars(report: &Report) -> Markup {
     let site = match report.provider.as_str() {
-        "local" => "local (directories on one machine)",
+        "local" => "local directories",
         other => other,
     };
     html! {
@@ -121,7 +121,7 @@ fn conclusion(report: &Report) -> String {
 fn numbers(report: &Report) -> Markup {
     let rpo_note = match (&report.rpo_source, &report.rpo_method) {
         (Some(source), Some(method)) => format!("oldest restored source: {source} ({method})"),
-        _ => "not every restore succeeded, so the age of the system is not known".to_owned(),
+        _ => "unknown: a step that did not succeed may have been the restore of older data".to_owned(),
     };
     let rto_note = match &report.rto_check {
         Some(check) => format!("from t0 to the last passing check: {check}"),
@@ -168,11 +168,7 @@ fn number(
 fn gauge(seconds: f64, objective: f64) -> Markup {
     let most = seconds.max(objective).max(f64::MIN_POSITIVE);
     let (used, limit) = (seconds / most * 300.0, objective / most * 300.0);
-    let share = if objective > 0.0 {
-        format!("{:.0} % of the objective", seconds / objective * 100.0)
-    } else {
-        "objective is 0".to_owned()
-    };
+    let share = if objective > 0.0 { percent(seconds / objective) } else { "objective is 0".to_owned() };
     html! {
         svg class="gauge" viewBox="0 0 304 14" role="img" aria-label=(share) {
             rect class="rail" x="0" y="4" width=(format!("{limit:.1}")) height="6" rx="2" {}
@@ -180,6 +176,13 @@ fn gauge(seconds: f64, objective: f64) -> Markup {
             line class="limit" x1=(format!("{limit:.1}")) x2=(format!("{limit:.1}")) y1="0" y2="14" {}
         }
         p class="note" { (share) }
+    }
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent > 0.0 && percent < 1.0 => "less than 1 % of the objective".to_owned(),
+        percent => format!("{percent:.0} % of the objective"),
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) fn formulas(report: &Report) -> Markup {
                 dt { "RPO" }
                 dd { @match (report.rpo_seconds, &report.rpo_source) {
                     (Some(seconds), Some(source)) => { "largest of the above, that of " (source) " = " span class="code" { (exact(seconds)) } }
-                    _ => { "not measured: not every restore succeeded" }
+                    _ => { "not measured: a step that did not succeed may have been the restore of older data" }
                 } }
                 dt { "RTO" }
                 dd { @match last_decided(report) {

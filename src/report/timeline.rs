@@ -15,7 +15,7 @@ const TOP: f64 = 56.0;
 const STRIP: f64 = 44.0;
 /// Rows that fit one printed page; more steps than that are summed up in a strip.
 const ROWS_MAX: usize = 40;
-const LABEL_CHARACTERS: usize = 32;
+const LABEL_CHARACTERS: usize = 29;
 /// Columns of the strip.
 const BINS: usize = 120;
 
@@ -44,7 +44,10 @@ impl Scale {
 /// The picture of a report's steps.
 pub(super) fn timeline(report: &Report) -> Markup {
     let bars = bars(report);
-    let (shown, summed) = select(&bars);
+    let chosen = chosen(&bars);
+    let with =
+        |wanted: bool| bars.iter().zip(&chosen).filter(move |(_, chosen)| **chosen == wanted).map(|(bar, _)| bar);
+    let (shown, summed): (Vec<&Bar>, Vec<&Bar>) = (with(true).collect(), with(false).collect());
     let waiting: Vec<&StepRow> = report.steps.iter().filter(|row| row.started.is_none()).collect();
     let waiting = &waiting[..waiting.len().min(ROWS_MAX.saturating_sub(shown.len()))];
     let scale = scale(report, &bars);
@@ -110,8 +113,8 @@ pub(super) fn longest_chain(steps: &[StepRow]) -> Vec<bool> {
     chain
 }
 
-/// What gets a row of its own: all when they fit, else failures, the longest chain and the longest steps.
-fn select<'b, 'a>(bars: &'b [Bar<'a>]) -> (Vec<&'b Bar<'a>>, Vec<&'b Bar<'a>>) {
+/// Which bars get a row of their own: all when they fit, else failures, the longest chain and the longest steps.
+fn chosen(bars: &[Bar]) -> Vec<bool> {
     let mut order: Vec<usize> = (0..bars.len()).collect();
     let weight = |bar: &Bar| (bar.row.outcome != StepOutcome::Succeeded, bar.critical);
     order.sort_by(|&a, &b| {
@@ -120,8 +123,7 @@ fn select<'b, 'a>(bars: &'b [Bar<'a>]) -> (Vec<&'b Bar<'a>>, Vec<&'b Bar<'a>>) {
     });
     let mut chosen = vec![false; bars.len()];
     order.iter().take(ROWS_MAX).for_each(|&index| chosen[index] = true);
-    let (shown, summed): (Vec<_>, Vec<_>) = bars.iter().zip(chosen).partition(|(_, chosen)| *chosen);
-    (shown.into_iter().map(|(bar, _)| bar).collect(), summed.into_iter().map(|(bar, _)| bar).collect())
+    chosen
 }
 
 fn scale(report: &Report, bars: &[Bar]) -> Scale {
@@ -213,7 +215,7 @@ fn label(row: &StepRow) -> String {
     let attempt = if row.attempt > 1 { format!(" (attempt {})", row.attempt) } else { String::new() };
     match row.kind.as_str() {
         "check" => format!("check {}{attempt}", row.name),
-        "restore" if row.name != row.kind => format!("{}{attempt}", row.name),
+        "restore" if !row.name.starts_with("restore") => format!("restore {}{attempt}", row.name),
         _ => format!("{}{attempt}", row.name),
     }
 }
@@ -240,12 +242,12 @@ fn strip_row(summed: &[&Bar], scale: &Scale, y: f64) -> Markup {
     html! {
         g class="bar strip" {
             text class="label" x=(LABEL_WIDTH - 8.0) y=(y + 20.0) text-anchor="end" { (humane::counted(summed.len() as u64, "shorter step")) }
-            text class="note" x=(LABEL_WIDTH - 8.0) y=(y + 35.0) text-anchor="end" { "how many in a moment" }
+            text class="note" x=(LABEL_WIDTH - 8.0) y=(y + 35.0) text-anchor="end" { "in each slice of time" }
             @for (index, bin) in bins.iter().enumerate().filter(|(_, bin)| **bin > 0) {
                 @let height = f64::from(*bin) / f64::from(most) * (STRIP - 12.0);
                 rect x=(format!("{:.1}", LABEL_WIDTH + index as f64 * width)) y=(format!("{:.1}", y + STRIP - 4.0 - height)) width=(format!("{width:.2}")) height=(format!("{height:.1}")) {}
             }
-            text class="seconds" x=(WIDTH - 2.0) y=(y + 20.0) text-anchor="end" { "at most " (most) }
+            text class="seconds" x=(WIDTH - 2.0) y=(y + 20.0) text-anchor="end" { "up to " (most) }
         }
     }
 }
@@ -272,7 +274,7 @@ fn marks(report: &Report, scale: &Scale, bottom: f64) -> Markup {
             @let x = scale.x(seconds);
             @let y = if class == "rto" { 12.0 } else { 26.0 };
             g class=(format!("mark {class}")) {
-                line x1=(format!("{x:.1}")) y1=(y + 4.0) x2=(format!("{x:.1}")) y2=(bottom) {}
+                line x1=(format!("{x:.1}")) y1=(if class == "rto" { y + 4.0 } else { TOP - 6.0 }) x2=(format!("{x:.1}")) y2=(bottom) {}
                 text x=(format!("{x:.1}")) y=(y) text-anchor=(if x > PLOT_END - 90.0 { "end" } else { "middle" }) { (label) }
             }
         }

@@ -27,11 +27,11 @@ pub const STEP_DECLARE: &str = "declare";
 pub const STEP_ISOLATE: &str = "isolate";
 /// Step that removes what the drill made.
 pub const STEP_CLEAN_UP: &str = "clean up";
-/// Before the name of a plan's step: the step that executes it. The bare name is understood too.
+/// Before the name of a plan's step: the step that executes it. `declare` may list either name.
 pub const STEP_PLAN: &str = "step: ";
 /// Before a source's name: the step that reads how new its restored data is.
 pub const STEP_RECOVERED_TO: &str = "recovered to: ";
-/// Before a check's name: the step that tries it.
+/// Before a check's name: the step that tries it. `declare` may list either name.
 pub const STEP_CHECK: &str = "check: ";
 
 /// A drill report. Times are UTC; durations are seconds.

@@ -92,15 +92,45 @@ fn a_step_that_leaves_no_evidence_has_not_succeeded() {
 }
 
 #[test]
-fn a_plan_step_is_known_by_its_bare_name_too_but_no_other_step_passes_for_it() {
-    let mut bare = samples::passed().events();
-    for event in &mut bare {
-        event.step = event.step.strip_prefix("step: ").unwrap_or(&event.step).to_owned();
+fn what_is_declared_may_be_named_as_in_the_plan_or_as_in_the_journal() {
+    let as_in_plan = samples::passed().with(|declared| {
+        declared.steps = ["files", "orders", "start the shop"].map(String::from).into();
+        declared.checks = ["orders are there", "shop answers"].map(String::from).into();
+    });
+    let mut both = [report(as_in_plan), report(samples::passed())];
+    both.iter_mut().for_each(|report| report.events_sha256.clear());
+    assert_eq!(both[0], both[1]);
+    assert!(both[0].passed);
+}
+
+#[test]
+fn no_other_step_passes_for_a_step_or_check_of_the_plan() {
+    let names = ["declare", "isolate", "clean up", "recovered to: files", "check: shop answers", "shop answers"];
+    let steps = samples::passed().with(|declared| declared.steps = names.map(String::from).into());
+    assert_eq!(sentences(&report(steps), Severity::Failure).len(), 6);
+    let names = ["declare", "step: files", "files", "start the shop"];
+    let checks = samples::passed().with(|declared| declared.checks = names.map(String::from).into());
+    let report = report(checks);
+    assert_eq!(sentences(&report, Severity::Failure).len(), 4);
+    assert_eq!(report.checks.len(), 6, "the undeclared checks that were tried are shown too");
+}
+
+#[test]
+fn two_checks_of_one_name_both_count() {
+    let mut events = samples::passed().events();
+    for event in events.iter_mut().filter(|event| event.step == "check: orders are there") {
+        event.step = "check: shop answers (2)".to_owned();
+        if event.kind == EventKind::Succeeded {
+            event.data["check"] = "shop answers".into();
+            event.data["passed"] = false.into();
+        }
     }
-    assert!(summarize(&bare).expect("well-formed").passed);
-    let steps = ["files", "declare", "isolate", "clean up", "recovered to: files", "check: shop answers"];
-    let others = samples::passed().with(|declared| declared.steps = steps.map(String::from).into());
-    assert_eq!(sentences(&report(others), Severity::Failure).len(), 5);
+    let event = events.iter_mut().find(|event| event.data.get("checks").is_some()).expect("declared");
+    event.data["checks"] = serde_json::json!(["check: shop answers", "check: shop answers (2)"]);
+    let report = summarize(&events).expect("well-formed");
+    assert!(!report.passed);
+    assert_eq!(report.checks.iter().map(|check| check.passed).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(sentences(&report, Severity::Failure).len(), 1);
 }
 
 #[test]

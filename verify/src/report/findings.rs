@@ -1,5 +1,6 @@
 //! What went wrong, what was not tested, and what the numbers take for granted.
 
+use super::journal::plain_name;
 use super::sources::unrestored;
 use super::summary::{Facts, Numbers, plan_step_failure};
 use super::{
@@ -23,6 +24,7 @@ pub(super) fn failures(facts: &Facts) -> Vec<Deficiency> {
     }
     for step in &facts.declared.steps {
         if let Some(why) = plan_step_failure(facts.journal, step) {
+            let step = plain_name(step);
             fail(step, format!("Step \"{step}\" {why}"));
         }
     }

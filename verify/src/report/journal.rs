@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::{Interruption, ReportError, STEP_CHECK, STEP_PLAN, StepOutcome};
-use crate::events::{Event, EventKind, StepOutput};
+use crate::events::{Checked, Event, EventKind, StepOutput};
 
 /// Reads a stored journal, one JSON object a line.
 ///
@@ -61,6 +61,16 @@ pub(super) struct Journal<'a> {
     pub finished: Timestamp,
     /// Position of the latest attempt of each step.
     latest: HashMap<&'a str, usize>,
+}
+
+impl Attempt<'_> {
+    /// Evidence of a check.
+    pub(super) fn checked(&self) -> Option<&Checked> {
+        match &self.evidence {
+            Some(StepOutput::Checked(checked)) => Some(checked),
+            _ => None,
+        }
+    }
 }
 
 impl<'a> Journal<'a> {
@@ -156,20 +166,25 @@ impl<'a> Journal<'a> {
         self.latest.get(step).and_then(|&index| self.attempts.get(index))
     }
 
-    /// The attempt that counts of a plan's step.
+    /// The attempt that counts of a declared step; declared by its name in the journal or in the plan.
     pub(super) fn plan_step(&self, name: &str) -> Option<&Attempt<'a>> {
         self.latest(&format!("{STEP_PLAN}{name}")).or_else(|| self.latest(name))
     }
 
-    /// The attempt that counts of a check.
+    /// The attempt that counts of a declared check; declared by its name in the journal or in the plan.
     pub(super) fn check(&self, name: &str) -> Option<&Attempt<'a>> {
-        self.latest(&format!("{STEP_CHECK}{name}"))
+        self.latest(&format!("{STEP_CHECK}{name}")).or_else(|| self.latest(name))
     }
 
     /// Evidence of all steps that succeeded, with the step's name.
     pub(super) fn evidence(&self) -> impl Iterator<Item = (&'a str, &StepOutput)> {
         self.attempts.iter().filter_map(|attempt| Some((attempt.step, attempt.evidence.as_ref()?)))
     }
+}
+
+/// The plan's own name of a step or check.
+pub(super) fn plain_name(step: &str) -> &str {
+    step.strip_prefix(STEP_PLAN).or_else(|| step.strip_prefix(STEP_CHECK)).unwrap_or(step)
 }
 
 /// Seconds from `from` to `to`; negative when `to` is earlier.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::SourceRow;
-use super::journal::{Journal, seconds_between};
+use super::journal::{Journal, plain_name, seconds_between};
 use crate::events::{Declared, RecoveredTo, Restored, StepOutput};
 
 /// One row per restore, in order of their start.
@@ -26,7 +26,7 @@ fn row(declared: &Declared, step: &str, restored: &Restored, measured: Option<&R
     let recovered_to = measured.map_or(restored.data_time, |measured| measured.time);
     let age = seconds_between(recovered_to, declared.at);
     SourceRow {
-        step: step.to_owned(),
+        step: plain_name(step).to_owned(),
         source: restored.source.clone(),
         kind: restored.kind.clone(),
         point: restored.point.clone(),

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use super::findings;
-use super::journal::{Attempt, Journal, journal_bytes, read_journal, seconds_between};
+use super::journal::{Attempt, Journal, journal_bytes, plain_name, read_journal, seconds_between};
 use super::sources::{oldest, skew_seconds, source_rows, unrestored};
 use super::{
     CheckRow, Deficiency, ObjectiveSeconds, ObjectiveVerdict, Overall, REPORT_FORMAT, Report, ReportError, STEP_CHECK,
     STEP_CLEAN_UP, STEP_DECLARE, STEP_ISOLATE, STEP_PLAN, STEP_RECOVERED_TO, Severity, SourceRow, StepOutcome, StepRow,
     Verdict, sha256_hex,
 };
-use crate::events::{Checked, Declared, Event, StepOutput};
+use crate::events::{Checked, CleanedUp, Declared, Event, Isolated, StepOutput};
 
 /// The report of the events of a run. `run` is left empty ([`Report::with_run`]); `events_sha256` is that of
 /// [`journal_bytes`].
@@ -35,43 +35,56 @@ fn compute(events: &[Event], events_sha256: String) -> Result<Report, ReportErro
     let sources = source_rows(&journal, declared);
     let steps = step_rows(&journal, declared);
     let checks = check_rows(&journal, declared);
-    let isolation = journal.evidence().find_map(|(_, evidence)| match evidence {
-        StepOutput::Isolated(isolated) => Some(isolated.clone()),
-        _ => None,
-    });
-    let clean_up = journal.evidence().find_map(|(_, evidence)| match evidence {
-        StepOutput::CleanedUp(cleaned) => Some(cleaned.clone()),
-        _ => None,
-    });
+    let (isolation, clean_up) = (isolated_of(&journal), cleaned_of(&journal));
     let facts = Facts { journal: &journal, declared, sources: &sources, steps: &steps, checks: &checks };
     let mut deficiencies = findings::failures(&facts);
     let numbers = numbers(&facts, deficiencies.is_empty());
     deficiencies.extend(findings::missed_objectives(declared, &numbers));
     deficiencies.extend(findings::findings(&facts, isolation.as_ref(), clean_up.as_ref()));
-    let not_tested = findings::not_tested(&facts, isolation.as_ref());
-    let assumptions = findings::assumptions(&facts);
+    let overall = overall(&deficiencies, &facts);
     Ok(Report {
-        format: REPORT_FORMAT,
-        drill: declared.drill,
-        system: declared.system.clone(),
-        plan: declared.plan.clone(),
-        run: String::new(),
         passed: !deficiencies.iter().any(|deficiency| deficiency.severity == Severity::Failure),
-        verdict: Verdict {
-            overall: overall(&deficiencies, &facts),
-            rpo: numbers.rpo_verdict,
-            rto: numbers.rto_verdict,
-        },
+        verdict: Verdict { overall, rpo: numbers.rpo_verdict, rto: numbers.rto_verdict },
         rpo_seconds: numbers.rpo_seconds,
         rto_seconds: numbers.rto_seconds,
         rpo_source: numbers.rpo_source,
         rpo_method: numbers.rpo_method,
         rto_check: numbers.rto_check,
         skew_seconds: skew_seconds(&sources),
-        objectives: ObjectiveSeconds {
-            rpo_seconds: declared.rpo_objective_seconds,
-            rto_seconds: declared.rto_objective_seconds,
-        },
+        not_tested: findings::not_tested(&facts, isolation.as_ref()),
+        assumptions: findings::assumptions(&facts),
+        interruptions: journal.interruptions.clone(),
+        sources,
+        steps,
+        checks,
+        isolation,
+        clean_up,
+        deficiencies,
+        events_sha256,
+        ..frame(declared, &journal)
+    })
+}
+
+/// A report with what was declared, and nothing measured yet.
+fn frame(declared: &Declared, journal: &Journal) -> Report {
+    let objectives =
+        ObjectiveSeconds { rpo_seconds: declared.rpo_objective_seconds, rto_seconds: declared.rto_objective_seconds };
+    let not_measured = ObjectiveVerdict::NotMeasured;
+    Report {
+        format: REPORT_FORMAT,
+        drill: declared.drill,
+        system: declared.system.clone(),
+        plan: declared.plan.clone(),
+        run: String::new(),
+        passed: false,
+        verdict: Verdict { overall: Overall::Aborted, rpo: not_measured, rto: not_measured },
+        rpo_seconds: None,
+        rto_seconds: None,
+        rpo_source: None,
+        rpo_method: None,
+        rto_check: None,
+        skew_seconds: None,
+        objectives,
         t0: declared.t0,
         at: declared.at,
         started: journal.started,
@@ -83,16 +96,30 @@ fn compute(events: &[Event], events_sha256: String) -> Result<Report, ReportErro
         host: declared.host.clone(),
         tool_version: declared.tool_version.clone(),
         policy: declared.policy.clone(),
-        interruptions: journal.interruptions.clone(),
-        sources,
-        steps,
-        checks,
-        isolation,
-        clean_up,
-        deficiencies,
-        not_tested,
-        assumptions,
-        events_sha256,
+        sources: Vec::new(),
+        steps: Vec::new(),
+        checks: Vec::new(),
+        isolation: None,
+        clean_up: None,
+        interruptions: Vec::new(),
+        deficiencies: Vec::new(),
+        not_tested: Vec::new(),
+        assumptions: Vec::new(),
+        events_sha256: String::new(),
+    }
+}
+
+fn isolated_of(journal: &Journal) -> Option<Isolated> {
+    journal.evidence().find_map(|(_, evidence)| match evidence {
+        StepOutput::Isolated(isolated) => Some(isolated.clone()),
+        _ => None,
+    })
+}
+
+fn cleaned_of(journal: &Journal) -> Option<CleanedUp> {
+    journal.evidence().find_map(|(_, evidence)| match evidence {
+        StepOutput::CleanedUp(cleaned) => Some(cleaned.clone()),
+        _ => None,
     })
 }
 
@@ -174,7 +201,7 @@ fn overall(deficiencies: &[Deficiency], facts: &Facts) -> Overall {
 /// Something declared did not come to its end, and nothing that was tried explains it.
 fn was_aborted(facts: &Facts) -> bool {
     let steps = facts.declared.steps.iter().map(|step| facts.journal.plan_step(step));
-    let checks = facts.checks.iter().filter(|check| !check.tried).map(|check| facts.journal.check(&check.check));
+    let checks = facts.declared.checks.iter().map(|check| facts.journal.check(check));
     let ends: Vec<Option<StepOutcome>> = steps.chain(checks).map(|end| end.map(|attempt| attempt.outcome)).collect();
     let failed = facts.journal.attempts.iter().any(|attempt| has_failed(facts.journal, attempt));
     let open = |end: &Option<StepOutcome>| !matches!(end, Some(StepOutcome::Succeeded | StepOutcome::Failed));
@@ -220,16 +247,15 @@ fn step_rows(journal: &Journal, declared: &Declared) -> Vec<StepRow> {
     let planned: HashSet<&str> = declared.steps.iter().map(String::as_str).collect();
     let mut rows: Vec<StepRow> = journal.attempts.iter().map(|attempt| step_row(attempt, &planned)).collect();
     let unreached_steps = declared.steps.iter().filter(|step| journal.plan_step(step).is_none());
-    rows.extend(unreached_steps.map(|step| not_reached(step.clone(), "plan step")));
-    let unreached = |check: &&String| find_check(journal, check).is_none() && journal.check(check).is_none();
-    let unreached_checks = declared.checks.iter().filter(unreached);
-    rows.extend(unreached_checks.map(|check| not_reached(check.clone(), "check")));
+    rows.extend(unreached_steps.map(|step| not_reached(plain_name(step), "plan step")));
+    let unreached_checks = declared.checks.iter().filter(|check| journal.check(check).is_none());
+    rows.extend(unreached_checks.map(|check| not_reached(plain_name(check), "check")));
     rows
 }
 
-fn not_reached(name: String, kind: &str) -> StepRow {
+fn not_reached(name: &str, kind: &str) -> StepRow {
     StepRow {
-        name,
+        name: name.to_owned(),
         kind: kind.to_owned(),
         attempt: 0,
         outcome: StepOutcome::NotReached,
@@ -252,11 +278,6 @@ fn step_row(attempt: &Attempt, planned: &HashSet<&str>) -> StepRow {
         seconds: attempt.finished.map(|finished| seconds_between(attempt.started, finished).max(0.0)),
         error: attempt.error.clone().or(contradicted),
     }
-}
-
-/// The plan's own name of a step or check.
-fn plain_name(step: &str) -> &str {
-    step.strip_prefix(STEP_PLAN).or_else(|| step.strip_prefix(STEP_CHECK)).unwrap_or(step)
 }
 
 fn kind_of(attempt: &Attempt, planned: &HashSet<&str>) -> &'static str {
@@ -285,30 +306,22 @@ fn kind_by_name(step: &str) -> &'static str {
     }
 }
 
-fn find_check<'j>(journal: &'j Journal, name: &str) -> Option<&'j Checked> {
-    journal.evidence().find_map(|(_, evidence)| match evidence {
-        StepOutput::Checked(checked) if checked.check == name => Some(checked),
-        _ => None,
-    })
-}
-
 /// Declared checks in plan order, then those that were tried without being declared.
 fn check_rows(journal: &Journal, declared: &Declared) -> Vec<CheckRow> {
-    let known: HashSet<&str> = declared.checks.iter().map(String::as_str).collect();
-    let extra = journal.evidence().filter_map(|(_, evidence)| match evidence {
-        StepOutput::Checked(checked) if !known.contains(checked.check.as_str()) => Some(checked),
-        _ => None,
-    });
-    let planned = declared.checks.iter().map(|name| match find_check(journal, name) {
-        Some(checked) => tried_check(declared, checked),
-        None => untried_check(journal, name),
-    });
-    planned.chain(extra.map(|checked| tried_check(declared, checked))).collect()
+    let planned: Vec<Option<&Attempt>> = declared.checks.iter().map(|name| journal.check(name)).collect();
+    let known: HashSet<&str> = planned.iter().flatten().map(|attempt| attempt.step).collect();
+    let extra = journal.attempts.iter().filter(|attempt| !known.contains(attempt.step));
+    let extra = extra.filter_map(|attempt| Some(tried_check(declared, attempt.step, attempt.checked()?)));
+    let row = |(name, attempt): (&String, &Option<&Attempt>)| match attempt.and_then(Attempt::checked) {
+        Some(checked) => tried_check(declared, name, checked),
+        None => untried_check(name, *attempt),
+    };
+    declared.checks.iter().zip(&planned).map(row).chain(extra).collect()
 }
 
-fn tried_check(declared: &Declared, checked: &Checked) -> CheckRow {
+fn tried_check(declared: &Declared, name: &str, checked: &Checked) -> CheckRow {
     CheckRow {
-        check: checked.check.clone(),
+        check: plain_name(name).to_owned(),
         kind: checked.kind.clone(),
         asked: checked.asked.clone(),
         expected: checked.expected.clone(),
@@ -321,15 +334,19 @@ fn tried_check(declared: &Declared, checked: &Checked) -> CheckRow {
     }
 }
 
-fn untried_check(journal: &Journal, name: &str) -> CheckRow {
-    let attempt = journal.check(name);
-    let error = attempt.and_then(|attempt| attempt.error.clone());
+fn untried_check(name: &str, attempt: Option<&Attempt>) -> CheckRow {
+    let actual = match attempt {
+        None => "not reached".to_owned(),
+        Some(Attempt { error: Some(error), .. }) => format!("could not be tried: {error}"),
+        Some(Attempt { outcome: StepOutcome::Succeeded, .. }) => "succeeded but left no evidence".to_owned(),
+        Some(_) => "started and did not end".to_owned(),
+    };
     CheckRow {
-        check: name.to_owned(),
+        check: plain_name(name).to_owned(),
         kind: String::new(),
         asked: String::new(),
         expected: String::new(),
-        actual: error.map_or_else(|| "not reached".to_owned(), |error| format!("could not be tried: {error}")),
+        actual,
         passed: false,
         tried: false,
         attempts: attempt.map_or(0, |attempt| attempt.attempt),

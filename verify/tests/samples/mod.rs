@@ -35,8 +35,8 @@ impl Drill {
             at: at(0.0),
             rpo_objective_seconds: Some(3600.0),
             rto_objective_seconds: Some(900.0),
-            steps: ["files", "orders", "start the shop"].map(String::from).into(),
-            checks: ["orders are there", "shop answers"].map(String::from).into(),
+            steps: ["step: files", "step: orders", "step: start the shop"].map(String::from).into(),
+            checks: ["check: orders are there", "check: shop answers"].map(String::from).into(),
             sources: ["files", "orders", "logs"].map(String::from).into(),
             host: "dr-host-1".into(),
             tool_version: "lifeboat 0.1.0".into(),
@@ -283,7 +283,7 @@ pub fn large(steps: usize) -> Drill {
             start + 1.0 + (index % 7) as f64 * 0.4,
             StepOutput::Waited { seconds: 1.0 },
         );
-        drill.declared.steps.push(name);
+        drill.declared.steps.push(format!("step: {name}"));
     }
     let end = 145.0 + (steps / 2) as f64 * 1.5;
     drill.check_orders(end, end + 0.4, 1_284).check_http(end + 0.4, end + 52.0).clean_up(end + 53.0)
