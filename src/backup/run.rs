@@ -13,7 +13,7 @@ use super::capture::{self, CaptureContext, Captured, Earlier};
 use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Result, byte_path};
+use crate::ground::{Failure, NoProgress, Result, byte_path};
 use crate::policy::Source;
 use crate::repository::{BlobId, Repository, Snapshot};
 use crate::site::records::{Missing, PointRecord, PointState, RECORD_FORMAT};
@@ -121,7 +121,8 @@ fn read_source_blocking(
     let earlier = newest_point(system, &source.name)?;
     let scratch = system.state.fresh_scratch(run.id())?;
     let reader = repository.reader()?;
-    let writer = repository.writer(Arc::clone(&system.progress))?;
+    // Capture reports the bytes that it reads; the writer would count them again.
+    let writer = repository.writer(Arc::new(NoProgress))?;
     let data_time = run.now();
     system.progress.begin(&format!("backing up {}", source.name), earlier.as_ref().map(|point| point.bytes));
     let captured = capture::capture(

@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::engine::system::{StateDirectory, System, local_dr_path};
 use crate::ground::clock::SystemClock;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Progress, Result};
+use crate::ground::{Failure, Result};
 use crate::policy::{self, Policy};
 use crate::site::DrSite;
 

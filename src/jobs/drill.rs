@@ -132,10 +132,10 @@ async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<Dr
         .step("write report", || async {
             let events = lifeboat_verify::report::read_journal(journal.as_bytes()).or_fail(|| "cannot read the evidence".to_owned())?;
             system.dr.put_evidence(&format!("{directory}/report.html"), html(&report, &events).as_bytes())?;
-            system.dr.put_evidence(&format!("{directory}/report.json"), &lifeboat_verify::json_bytes(&report))
+            system.dr.put_evidence(&format!("{directory}/report.json"), &report.to_bytes())
         })
         .await?;
-    enter(run, system, &report, report_sha256).await?;
+    enter(run, system, &report, report_sha256, journal.into_bytes()).await?;
     let place = PathBuf::from(system.dr.describe()).join(&directory);
     Ok(DrillDone {
         run: run.id().to_owned(),
@@ -145,11 +145,12 @@ async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<Dr
     })
 }
 
-async fn enter(run: &Run, system: &System, report: &Report, report_sha256: String) -> Result<()> {
+async fn enter(run: &Run, system: &System, report: &Report, report_sha256: String, journal: Vec<u8>) -> Result<()> {
     let verdict = report.verdict.overall.word().to_owned();
     system.catalog.put_drill(&drill_row(report, run.now()))?;
     let outcome = if report.passed { Outcome::Done } else { Outcome::Failed };
     let mut closing = Closing::new(outcome, format!("drill {}: {verdict}", report.drill));
+    closing.journal = Some(journal);
     closing.drill = Some(DrillMark {
         number: report.drill,
         report_sha256,

@@ -10,7 +10,7 @@
 //! archives/<archive>.json    one record per archive
 //! ledger/<number>.json       the chained record of every run
 //! runs/<run>.jsonl           the step journal of every finished run
-//! reports/<drill>.json|html  drill reports
+//! reports/<drill>/           report.json, report.html, events.jsonl of a drill
 //! ```
 
 use std::collections::BTreeMap;
