@@ -77,7 +77,8 @@ pub(super) fn node_of(name: &[u8], kind: NodeKind, stat: &Stat, owners: &OwnerNa
         kind,
         mode: stat.st_mode & 0o7777,
         modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
-        accessed: timestamp(stat.st_atime, stat.st_atime_nsec),
+        // As restic does by default: reading a file must not make its directory differ.
+        accessed: timestamp(stat.st_mtime, stat.st_mtime_nsec),
         changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
         uid: stat.st_uid,
         gid: stat.st_gid,
