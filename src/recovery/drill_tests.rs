@@ -156,11 +156,16 @@ fn policy(steps: Vec<Step>, checks: Vec<Check>) -> Policy {
 /// A context with one point of each source; scripts by name.
 fn context(directory: &Path, policy: Policy, scripts: &[(&str, &str)]) -> DrillContext {
     let store = Arc::new(LocalStore::new(directory.join("dr")));
+    let password = Secret::new("password");
+    // Continued drills come here a second time.
+    let repository = Repository::create(store.clone(), &password, KeyStrength::Random)
+        .or_else(|_| Repository::open(store, &password))
+        .unwrap();
     let mut orders = point("orders", 2, 200, 210);
     orders.kind = "sqlite".into();
     orders.roots = vec!["/var/orders.db".into()];
     DrillContext {
-        repository: Repository::create(store, &Secret::new("password"), KeyStrength::Random).unwrap(),
+        repository,
         points: vec![point("files", 1, 100, 110), orders],
         policy,
         scripts: scripts.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect(),
