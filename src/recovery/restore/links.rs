@@ -65,7 +65,7 @@ impl Links {
             return Admission::Further(group);
         }
         let note = (!known.is_empty())
-            .then(|| "it was a hard link to an entry that was saved with other content or attributes, and is restored by itself".into());
+            .then(|| "its other names were saved with other content or attributes; it is restored by itself".into());
         if known.len() >= GROUPS_PER_INODE_MAX {
             return Admission::First { group: None, note };
         }

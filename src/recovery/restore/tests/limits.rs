@@ -299,3 +299,78 @@ fn a_name_that_turns_out_to_be_taken_is_named_and_not_replaced() {
         assert_eq!(fs::read(sandbox.target().join("other")).unwrap(), b"x");
     }
 }
+
+/// Says one length and delivers another.
+struct Liar<'a>(&'a Fake);
+
+impl StoredTree for Liar<'_> {
+    fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
+        self.0.read_tree(id)
+    }
+
+    fn length(&self, id: &BlobId) -> Option<u64> {
+        self.0.length(id)
+    }
+
+    fn read_many(&self, wanted: &[BlobId], sink: &Sink<'_>) {
+        (0..wanted.len()).all(|position| sink(position, Ok(b"longer than was said")));
+    }
+}
+
+#[test]
+fn content_of_another_length_than_announced_is_damage() {
+    let sandbox = Sandbox::new();
+    let mut fake = Fake::default();
+    let nodes = vec![fake.file("file", &[b"four"])];
+    let request = fake.shop(nodes);
+    let summary = restore_from(&Liar(&fake), &request, &sandbox.target(), &NoProgress).unwrap();
+    assert!(summary.missing[0].reason.contains("wrong length"), "{:?}", summary.missing);
+    assert_eq!(fs::read_dir(sandbox.target()).unwrap().count(), 0);
+}
+
+/// Replaces the first name of a file by a link to something else, after one further name was linked to it.
+struct Swapper(PathBuf, AtomicUsize);
+
+impl crate::ground::Progress for Swapper {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn end(&self) {}
+    fn warn(&self, _: &str) {}
+
+    fn advance(&self, _: u64) {
+        // The first call tells of the content, the second of the first further name.
+        if self.1.fetch_add(1, Ordering::Relaxed) == 1 {
+            fs::rename(self.0.join("outside"), self.0.join("target/a")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_first_name_replaced_during_the_restore_is_not_linked_to() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path().join("outside"), "outside").unwrap();
+    let mut fake = Fake::default();
+    let nodes = ["a", "b", "c"].map(|name| Node { links: 3, inode: 7, ..fake.file(name, &[b"mine"]) });
+    let request = fake.shop(nodes.to_vec());
+    let swapper = Swapper(sandbox.path().to_owned(), AtomicUsize::new(0));
+    let summary = restore_from(&fake, &request, &sandbox.target(), &swapper).unwrap();
+    assert_eq!(summary.missing.len(), 1, "{:?}", summary.missing);
+    assert!(summary.missing[0].reason.contains("somebody replaced"), "{:?}", summary.missing);
+    assert_eq!(fs::read(sandbox.target().join("c")).unwrap(), b"mine");
+    assert_eq!(fs::metadata(sandbox.target().join("a")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn a_directory_replaced_by_another_directory_is_noticed() {
+    let sandbox = Sandbox::new();
+    let root = open(rustix::fs::CWD, sandbox.path().to_str().unwrap());
+    let mut directories = Directories::new(root, Resolver::Beneath, 1).unwrap();
+    let name = |text: &str| crate::recovery::restore::name::EntryName::new(text.as_bytes()).unwrap();
+    for text in ["first", "second"] {
+        assert!(directories.make(0, name(text), false).is_ok());
+    }
+    assert!(directories.open(1).is_ok(), "opened again, since only one is held");
+    assert!(directories.open(2).is_ok());
+    fs::rename(sandbox.path().join("first"), sandbox.path().join("aside")).unwrap();
+    fs::create_dir(sandbox.path().join("first")).unwrap();
+    assert!(directories.open(1).is_err());
+}

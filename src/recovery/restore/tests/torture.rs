@@ -287,3 +287,48 @@ fn inherited_access_rights_do_not_stay() {
     assert_exact(&fake, &sandbox.target(), &nodes);
     assert_eq!(xattrs(&sandbox.target()), Vec::new());
 }
+
+#[test]
+fn a_user_gets_directories_that_forbid_everything_with_all_that_is_in_them() {
+    if !is_root() {
+        eprintln!("skipped: only root can become another user and look inside");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::chown(sandbox.path(), Some(65_534), Some(65_534)).unwrap();
+    let (fake, nodes) = as_nobody(|| {
+        let mut fake = Fake::default();
+        // More than are held open: they are opened again to get their attributes.
+        let mut inside = Vec::new();
+        for number in 0..300 {
+            let file = fake.file("file", &[b"x"]);
+            inside.push(Node { mode: 0o000, ..fake.directory(format!("{number:03}"), vec![file]) });
+        }
+        let nodes = vec![Node { mode: 0o000, ..fake.directory("closed", inside) }];
+        let request = RestoreRequest { privileged: false, ..fake.shop(nodes.clone()) };
+        let summary = run(&fake, &request, &sandbox.target()).unwrap();
+        assert_eq!(summary.missing, Vec::new());
+        (fake, nodes)
+    });
+    assert_exact(&fake, &sandbox.target(), &nodes);
+}
+
+#[test]
+fn a_user_restores_into_a_directory_of_his_own_that_forbids_writing() {
+    if !is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::chown(sandbox.path(), Some(65_534), Some(65_534)).unwrap();
+    as_nobody(|| {
+        let mut fake = Fake::default();
+        let file = fake.file("file", &[b"new"]);
+        let nodes = vec![Node { mode: 0o555, ..fake.directory("closed", vec![file]) }];
+        let request = RestoreRequest { privileged: false, overwrite: true, ..fake.shop(nodes.clone()) };
+        for _ in 0..2 {
+            assert_eq!(run(&fake, &request, &sandbox.target()).unwrap().missing, Vec::new());
+            assert_exact(&fake, &sandbox.target(), &nodes);
+        }
+    });
+}
