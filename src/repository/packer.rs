@@ -58,6 +58,10 @@ impl Packer {
         let mut open = guarded(self.open_pack(kind));
         let offset = u32::try_from(open.bytes.len()).map_err(too_long)?;
         let length = u32::try_from(sealed.len()).map_err(too_long)?;
+        if open.bytes.capacity() == 0 {
+            // Once, with room for the header, instead of doubling its way up.
+            open.bytes.reserve_exact(PACK_TARGET + (1 << 20));
+        }
         open.bytes.extend_from_slice(sealed);
         open.entries.push(PackEntry { kind, id, offset, length, uncompressed });
         let full = (open.bytes.len() >= PACK_TARGET).then(|| std::mem::take(&mut *open));
