@@ -15,7 +15,7 @@ use super::{BlobKind, Inner, crypto, guarded, unpacked};
 /// A pack is closed when it has so many bytes; less in unit tests, which want several packs of few bytes.
 const PACK_TARGET: usize = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// An index file is written when so many bytes of packs...
-const INDEX_BYTES: u64 = 512 << 20;
+const INDEX_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 512 << 20 };
 /// ...or so many blobs have none yet.
 const INDEX_BLOBS: usize = 50_000;
 
