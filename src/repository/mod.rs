@@ -48,7 +48,7 @@ use crypto::SealKey;
 
 pub use error::{ContentError, RepositoryError};
 pub use lock::LockGuard;
-pub use reader::BlobReader;
+pub use reader::{BlobReader, BlobSink};
 pub use snapshot::Snapshot;
 pub use tree::{BlobId, Node, NodeKind};
 pub use verify::{VerifyDepth, VerifyReport};

@@ -15,7 +15,7 @@ use super::{BlobKind, Inner, crypto, guarded, unpacked};
 /// A pack is closed when it has so many bytes; less in unit tests, which want several packs of few bytes.
 const PACK_TARGET: usize = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// An index file is written when so many bytes of packs...
-const INDEX_BYTES: u64 = 512 << 20;
+const INDEX_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 512 << 20 };
 /// ...or so many blobs have none yet.
 const INDEX_BLOBS: usize = 50_000;
 
@@ -58,6 +58,10 @@ impl Packer {
         let mut open = guarded(self.open_pack(kind));
         let offset = u32::try_from(open.bytes.len()).map_err(too_long)?;
         let length = u32::try_from(sealed.len()).map_err(too_long)?;
+        if open.bytes.capacity() == 0 {
+            // Once, with room for the header, instead of doubling its way up.
+            open.bytes.reserve_exact(PACK_TARGET + (1 << 20));
+        }
         open.bytes.extend_from_slice(sealed);
         open.entries.push(PackEntry { kind, id, offset, length, uncompressed });
         let full = (open.bytes.len() >= PACK_TARGET).then(|| std::mem::take(&mut *open));

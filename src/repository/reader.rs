@@ -29,6 +29,10 @@ pub struct BlobReader {
     shared: Arc<Shared>,
 }
 
+/// Hears of each blob of [`BlobReader::read_many`]: the position in the caller's list and the plain text or the error
+/// for that blob. Called from several threads; false stops the reading.
+pub type BlobSink<'a> = dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync + 'a;
+
 /// Adjacent wanted blobs of one pack, fetched at once.
 struct Fetch {
     pack: BlobId,
@@ -79,7 +83,7 @@ impl BlobReader {
     /// the position in `wanted` and the plain text or the error for that blob. Stops early when `sink` returns false.
     ///
     /// Memory: one fetch of 8 MiB and one plain blob for each of at most 8 threads.
-    pub fn read_many(&self, wanted: &[BlobId], sink: &(dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync)) {
+    pub fn read_many(&self, wanted: &[BlobId], sink: &BlobSink<'_>) {
         let (fetches, unknown) = self.plan(wanted);
         for position in unknown {
             if !sink(position, Err(not_indexed(BlobKind::Data, &wanted[position]))) {
@@ -133,12 +137,7 @@ impl BlobReader {
     }
 
     /// Fetches once and hands each blob to the sink; false when that wants no more.
-    fn deliver(
-        &self,
-        fetch: &Fetch,
-        stopped: &AtomicBool,
-        sink: &(dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync),
-    ) -> bool {
+    fn deliver(&self, fetch: &Fetch, stopped: &AtomicBool, sink: &BlobSink<'_>) -> bool {
         let fetched = self.shared.inner.store.get_range(&pack::key_of(&fetch.pack), fetch.start..fetch.end);
         let mut last: Option<(BlobId, Result<Vec<u8>, RepositoryError>)> = None;
         for (position, location) in &fetch.blobs {

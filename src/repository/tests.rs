@@ -225,6 +225,20 @@ fn a_writer_that_is_given_up_leaves_a_sound_repository() {
 }
 
 #[test]
+fn what_a_killed_backup_stored_is_used_by_the_next() {
+    let store = MemoryStore::sound();
+    let repository = create(&store);
+    let content = noise(6 << 20);
+    let killed = writer(&repository);
+    killed.store_content(&mut &content[..], Chunking::Fixed(1 << 16)).unwrap();
+    drop(killed);
+    assert_eq!(count(&store, index_file::INDEXES), 1);
+    let next = writer(&repository);
+    next.store_content(&mut &content[..], Chunking::Fixed(1 << 16)).unwrap();
+    assert!(next.finish().unwrap().new_blobs <= 32, "four packs of 16 blobs were indexed already");
+}
+
+#[test]
 fn many_are_read_with_each_byte_fetched_once_and_in_any_order() {
     let store = MemoryStore::sound();
     let repository = create(&store);

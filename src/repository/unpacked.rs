@@ -14,9 +14,11 @@ use crate::site::{PutMode, StoreErrorKind};
 /// First byte of a compressed object.
 const COMPRESSED: u8 = 2;
 
-/// The ids of all objects in a directory such as `index/`, with their sizes; names the format does not know come back
-/// separately.
-pub(super) fn list(inner: &Inner, directory: &str) -> Result<(Vec<(BlobId, u64)>, Vec<String>), RepositoryError> {
+/// Ids with sizes, and the names that the format does not know.
+pub(super) type Listing = (Vec<(BlobId, u64)>, Vec<String>);
+
+/// All objects in a directory such as `index/`.
+pub(super) fn list(inner: &Inner, directory: &str) -> Result<Listing, RepositoryError> {
     let (mut known, mut foreign) = (Vec::new(), Vec::new());
     for object in inner.store.list(directory)? {
         let name = object.key.rsplit('/').next().unwrap_or_default();

@@ -162,7 +162,6 @@ fn check_packs(
             Some(size) if size != expected => {
                 let sentence = format!("{object} is damaged: it has {size} bytes instead of {expected}");
                 bad.push(PackDamage { sentence, lost: lost() });
-                // Its size says it all; it is still counted, and read for what can be saved by no one here.
                 packs.push(KnownPack { id, size, entries: Vec::new() });
             }
             Some(size) => packs.push(KnownPack { id, size, entries }),
@@ -186,12 +185,11 @@ fn load_snapshots(inner: &Inner, damage: &mut Damage) -> Result<Vec<Snapshot>, R
     Ok(snapshots)
 }
 
+/// Hears of a tree: the snapshot, the path, the id, and what it holds.
+type Visit<'a> = dyn FnMut(&Snapshot, &[u8], BlobId, Result<&[Node], RepositoryError>) + 'a;
+
 /// Visits each tree of all snapshots once: the snapshot that leads to it first, its path and what it holds.
-fn walk(
-    reader: &BlobReader,
-    snapshots: &[Snapshot],
-    visit: &mut dyn FnMut(&Snapshot, &[u8], BlobId, Result<&[Node], RepositoryError>),
-) {
+fn walk(reader: &BlobReader, snapshots: &[Snapshot], visit: &mut Visit<'_>) {
     let mut seen = HashSet::new();
     for snapshot in snapshots {
         let mut ahead = vec![(snapshot.tree, Vec::new())];
