@@ -52,10 +52,12 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
 }
 
 fn one_system(global: &Global, arguments: &Arguments, system: Option<&str>) -> Result<u8> {
-    let system = global.open_or_create_system(global.policy_of(system)?)?;
+    let file = global.policy_of(system)?;
+    let request = BackupRequest { sources: arguments.source.clone() };
+    jobs::backup::check_request(&file.policy, &request)?;
+    let system = global.open_or_create_system(file)?;
     let _lock = system.lock("backup")?;
     resume::other_kinds(global, &system, jobs::backup::KIND)?;
-    let request = BackupRequest { sources: arguments.source.clone() };
     let done = match arguments.continue_only {
         true => block_on(jobs::backup::continue_interrupted(&system))?,
         false => block_on(jobs::backup::backup(&system, &request))?,

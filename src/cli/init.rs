@@ -91,7 +91,7 @@ fn announce(global: &Global, arguments: &Arguments, path: &Path, password: Optio
     output::line(&format!("wrote the policy {}", path.display()))?;
     if let Some(password) = password {
         output::line(&format!("made the repository's password in {}", password.display()))?;
-        output::line("Keep a copy of the password elsewhere: without it nothing can be restored.")?;
+        output::line("keep a copy of it elsewhere: without the password nothing can be restored")?;
     }
     output::line(&format!("next: lifeboat backup {}", arguments.system))
 }

@@ -8,7 +8,7 @@ use super::unfinished;
 use crate::backup::run::{self, BackupRequest, SourceOutcome};
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
-use crate::engine::system::System;
+use crate::engine::system::{System, repository_password};
 use crate::ground::{Failure, Result};
 use crate::policy::Policy;
 use crate::repository::Repository;
@@ -33,9 +33,8 @@ pub struct BackupDone {
 /// An interrupted run of the same request that had not read anything yet *is* the asked one.
 ///
 /// # Errors
-/// Wrong input before anything is started; failed when the DR site cannot be written (the run stays to be continued).
+/// Failed when the DR site cannot be written (the run stays to be continued).
 pub async fn backup(system: &System, request: &BackupRequest) -> Result<Vec<BackupDone>> {
-    check_sources(&system.policy, request)?;
     let repository = system.open_or_create_repository()?;
     let mut done = continue_with(system, &repository).await?;
     let asked_is_done = done.last().is_some_and(|last| !last.began_reading && covers(last, system, request));
@@ -107,7 +106,11 @@ fn point_marks(outcomes: &[SourceOutcome]) -> Result<BTreeMap<String, String>> {
     Ok(marks)
 }
 
-fn check_sources(policy: &Policy, request: &BackupRequest) -> Result<()> {
+/// What can be judged before anything is opened or made.
+///
+/// # Errors
+/// Wrong input when a source is unknown or the repository's password cannot be had.
+pub fn check_request(policy: &Policy, request: &BackupRequest) -> Result<()> {
     for name in &request.sources {
         if policy.source(name).is_none() {
             let known: Vec<&str> = policy.sources.iter().map(|source| source.name.as_str()).collect();
@@ -115,5 +118,5 @@ fn check_sources(policy: &Policy, request: &BackupRequest) -> Result<()> {
                 .hint(format!("its sources are: {}", known.join(", "))));
         }
     }
-    Ok(())
+    repository_password(&policy.dr).resolve().map(|_| ())
 }

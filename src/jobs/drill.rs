@@ -104,7 +104,7 @@ async fn perform(
         scripts,
         target: system.state.drill_target(run.id()),
         isolation: isolated,
-        clock: Arc::clone(&system.clock),
+        clock: Arc::new(run.clone()),
         progress: Arc::clone(&system.progress),
         drill_number: request.number,
         at: request.at,

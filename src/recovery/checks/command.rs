@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Attempt, policy_expectation_holds};
+use super::Attempt;
 use crate::policy::Expectation;
 use crate::recovery::process::{self, Ending, Finished, Streams};
 use crate::recovery::surroundings::Surroundings;
@@ -29,7 +29,7 @@ fn judge(finished: &Finished, expect: Option<&Expectation>, limit: Duration) -> 
     let output = finished.output.trim_end();
     match finished.ending {
         Ending::Exited(0) => {
-            let passed = expect.is_none_or(|expect| policy_expectation_holds(expect, output));
+            let passed = expect.is_none_or(|expect| expect.holds(output));
             let shown = if output.is_empty() { "no output".into() } else { format!("output {output}") };
             Attempt { actual: format!("exit code 0, {shown}"), passed }
         }

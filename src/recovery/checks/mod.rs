@@ -8,7 +8,6 @@ mod http;
 mod sql;
 mod tcp;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::surroundings::Surroundings;
 use crate::ground::{Clock, Result};
-use crate::policy::{Check, CheckKind, Comparison, Expectation};
+use crate::policy::{Check, CheckKind};
 
 /// Longest text of a value that is kept as evidence.
 const ACTUAL_LIMIT: usize = 2000;
@@ -112,52 +111,17 @@ fn describe(kind: &CheckKind) -> (String, String) {
     match kind {
         CheckKind::Command { line, expect: None } => (line.clone(), "exit code 0".into()),
         CheckKind::Command { line, expect: Some(expect) } => {
-            (line.clone(), format!("exit code 0 and output {}", expectation_text(expect)))
+            (line.clone(), format!("exit code 0 and output {expect}"))
         }
         CheckKind::Http { url, status, body: None, .. } => (format!("GET {url}"), format!("status {status}")),
         CheckKind::Http { url, status, body: Some(body), .. } => {
             (format!("GET {url}"), format!("status {status} and `{body}` in the body"))
         }
         CheckKind::Tcp { address } => (address.clone(), "accepts a connection".into()),
-        CheckKind::Sql { query, on, expect } => (format!("{query} (on {on})"), expectation_text(expect)),
+        CheckKind::Sql { query, on, expect } => (format!("{query} (on {on})"), expect.to_string()),
         CheckKind::File { path, sha256: None } => (path.clone(), "exists".into()),
         CheckKind::File { path, sha256: Some(sha256) } => (path.clone(), format!("SHA-256 {sha256}")),
     }
-}
-
-fn expectation_text(expectation: &Expectation) -> String {
-    let sign = match expectation.comparison {
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "!=",
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-    };
-    format!("{sign} {}", expectation.value)
-}
-
-/// Whether a value is as expected: as numbers when both are numbers; else only equality can hold.
-fn policy_expectation_holds(expectation: &Expectation, actual: &str) -> bool {
-    let (actual, expected) = (actual.trim(), expectation.value.trim());
-    let ordering = match (number(actual), number(expected)) {
-        (Some(actual), Some(expected)) => actual.partial_cmp(&expected),
-        _ => (actual == expected).then_some(Ordering::Equal),
-    };
-    let numbers = number(actual).is_some();
-    match expectation.comparison {
-        Comparison::Equal => ordering == Some(Ordering::Equal),
-        Comparison::NotEqual => ordering != Some(Ordering::Equal),
-        Comparison::Greater => ordering == Some(Ordering::Greater),
-        Comparison::GreaterOrEqual => numbers && ordering.is_some_and(Ordering::is_ge),
-        Comparison::Less => ordering == Some(Ordering::Less),
-        Comparison::LessOrEqual => numbers && ordering.is_some_and(Ordering::is_le),
-    }
-}
-
-/// `nan` and `inf` are words, not numbers.
-fn number(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
 fn shorten(text: &str) -> String {

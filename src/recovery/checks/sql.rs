@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Attempt, policy_expectation_holds};
+use super::Attempt;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::policy::Expectation;
@@ -33,7 +33,7 @@ pub(super) async fn attempt(
     };
     let value = tokio::task::spawn_blocking(ask).await.or_fail(|| "the query broke off".into())?;
     Ok(match value {
-        Ok(Some(value)) => Attempt { passed: policy_expectation_holds(expect, &value), actual: value },
+        Ok(Some(value)) => Attempt { passed: expect.holds(&value), actual: value },
         Ok(None) => Attempt::failed("no value"),
         Err(failure) => Attempt::failed(failure.message),
     })

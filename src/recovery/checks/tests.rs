@@ -58,29 +58,6 @@ fn http(port: u16, status: u16, body: Option<&str>) -> CheckKind {
     CheckKind::Http { url, status, body: body.map(Into::into), tls_verify: true }
 }
 
-#[test]
-fn expectations() {
-    let cases = [
-        (Comparison::Greater, "0", "7", true),
-        (Comparison::Greater, "9", "10", true),
-        (Comparison::Greater, "0", "0", false),
-        (Comparison::GreaterOrEqual, "5", "5.0", true),
-        (Comparison::Less, "7", "6.9", true),
-        (Comparison::LessOrEqual, "7", "7.1", false),
-        (Comparison::Equal, "ok", " ok\n", true),
-        (Comparison::Equal, "1", "1.0", true),
-        (Comparison::Equal, "nan", "nan", true),
-        (Comparison::NotEqual, "ok", "no", true),
-        (Comparison::NotEqual, "0", "0", false),
-        (Comparison::Greater, "5", "abc", false),
-        (Comparison::GreaterOrEqual, "abc", "abc", false),
-    ];
-    for (comparison, value, actual, expected) in cases {
-        let expectation = Expectation { comparison, value: value.into() };
-        assert_eq!(policy_expectation_holds(&expectation, actual), expected, "{actual} against {expectation:?}");
-    }
-}
-
 #[tokio::test]
 async fn http_status_and_body() {
     let page = response("200 OK", "", "Welcome to the shop");

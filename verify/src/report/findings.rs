@@ -28,6 +28,14 @@ pub(super) fn failures(facts: &Facts) -> Vec<Deficiency> {
             fail(step, format!("Step \"{step}\" {why}"));
         }
     }
+    for row in facts.steps.iter().filter(|row| row.name.starts_with(STEP_RECOVERED_TO)) {
+        // A continued drill may have measured in a later attempt what an earlier one could not.
+        let latest = facts.journal.latest(&row.name).map(|attempt| attempt.attempt);
+        if row.outcome == StepOutcome::Failed && latest == Some(row.attempt) {
+            let why = row.error.as_deref().unwrap_or("no reason recorded");
+            fail(&row.name, format!("How new the restored data is could not be measured: {why}"));
+        }
+    }
     for check in facts.checks.iter().filter(|check| !check.passed) {
         let name = &check.check;
         fail(

@@ -109,11 +109,13 @@ fn frame(declared: &Declared, journal: &Journal) -> Report {
     }
 }
 
+/// A drill that was continued in another process is only as dark as the least hidden of them.
 fn isolated_of(journal: &Journal) -> Option<Isolated> {
-    journal.evidence().find_map(|(_, evidence)| match evidence {
-        StepOutput::Isolated(isolated) => Some(isolated.clone()),
+    let isolated = journal.evidence().filter_map(|(_, evidence)| match evidence {
+        StepOutput::Isolated(isolated) => Some(isolated),
         _ => None,
-    })
+    });
+    isolated.min_by_key(|isolated| isolated.proven).cloned()
 }
 
 fn cleaned_of(journal: &Journal) -> Option<CleanedUp> {
