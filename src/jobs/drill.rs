@@ -23,6 +23,9 @@ use crate::report::html;
 /// The kind's word in catalog and ledger.
 pub const KIND: &str = "drill";
 
+/// The evidence is the journal up to this step.
+const KEEP_EVIDENCE: &str = "keep evidence";
+
 /// What a drill is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillRequest {
@@ -121,8 +124,9 @@ async fn perform(
 async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<DrillDone> {
     let directory = format!("reports/{:06}", request.number);
     let journal: String = run
-        .step("keep evidence", || async {
-            let journal = journal_bytes(&run.events()?);
+        .step(KEEP_EVIDENCE, || async {
+            let events: Vec<_> = run.events()?.into_iter().take_while(|event| event.step != KEEP_EVIDENCE).collect();
+            let journal = journal_bytes(&events);
             system.dr.put_evidence(&format!("{directory}/events.jsonl"), &journal)?;
             String::from_utf8(journal).or_fail(|| "the journal is not text".to_owned())
         })

@@ -133,6 +133,7 @@ fn restore_step(shared: &StepContext, source: &str, to: &str, position: usize) -
     let directory = target.join(to);
     forget_earlier_attempt(target, &directory, position)?;
     let summary = shared.restorer.restore(point, &directory)?;
+    whole(point, &summary)?;
     if let Some(link) = summary.unsafe_links.first() {
         let count = summary.unsafe_links.len();
         shared
@@ -141,6 +142,20 @@ fn restore_step(shared: &StepContext, source: &str, to: &str, position: usize) -
             .warn(&format!("{count} symlinks of {source} lead out of the target, for instance {link}"));
     }
     Ok(evidence(point, summary, to))
+}
+
+/// Attributes that may not be set here are a finding; content that the repository lost means that the point cannot be
+/// restored, and a drill exists to show that.
+fn whole(point: &PointRecord, summary: &RestoreSummary) -> Result<()> {
+    const NAMED_HERE: usize = 5;
+    if summary.damaged_count == 0 {
+        return Ok(());
+    }
+    let named = summary.missing.iter().take(NAMED_HERE).map(|missing| format!("{}: {}", missing.path, missing.reason));
+    let named: Vec<String> = named.collect();
+    let count = summary.damaged_count;
+    Err(Failure::failed(format!("{count} entries of {} are lost in the repository: {}", point.id, named.join("; ")))
+        .hint("`lifeboat verify --read-data` shows all damage"))
 }
 
 fn chosen_point<'a>(shared: &'a StepContext, source: &str) -> Result<&'a PointRecord> {

@@ -1,5 +1,6 @@
 //! Checks against real servers, files and databases.
 
+use crate::policy::{Comparison, Expectation};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 

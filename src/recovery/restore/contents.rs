@@ -131,6 +131,9 @@ fn lengths(work: &Work<'_>, node: &Node) -> Result<Vec<u64>, String> {
 
 fn lost(work: &Work<'_>, links: &mut Links, job: FileJob, end: FirstEnd) {
     let mut reasons = job.notes;
+    if matches!(end, FirstEnd::Damaged(_)) {
+        work.outcome.damaged();
+    }
     match &end {
         FirstEnd::Damaged(reason) | FirstEnd::Refused(reason) => reasons.push(reason.clone()),
         FirstEnd::Restored { .. } => {}

@@ -114,7 +114,10 @@ impl Links {
         let node = Arc::clone(&self.groups[group].node);
         match self.groups[group].end.clone() {
             None => self.waiting.push((group, place)),
-            Some(FirstEnd::Damaged(reason)) => work.missing(&place, &[reason]),
+            Some(FirstEnd::Damaged(reason)) => {
+                work.outcome.damaged();
+                work.missing(&place, &[reason]);
+            }
             Some(FirstEnd::Refused(_)) => {
                 self.groups[group].end = None;
                 batch.add(work, self, FileJob { place, node, group: Some(group), notes: Vec::new() });

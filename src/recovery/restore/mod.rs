@@ -64,6 +64,8 @@ pub struct RestoreSummary {
     /// What was not restored exactly, at most 1,000; `missing_count` has the whole number.
     pub missing: Vec<Missing>,
     pub missing_count: u64,
+    /// Of these, what is not there at all because the repository is damaged or does not hold it.
+    pub damaged_count: u64,
     /// Symlinks that are absolute or lead out of the target: reported, not blocked. At most 1,000.
     pub unsafe_links: Vec<String>,
 }

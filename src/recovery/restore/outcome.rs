@@ -47,6 +47,11 @@ impl Outcome {
         }
     }
 
+    /// An entry, named by [`Outcome::missing`], is lost in the repository.
+    pub(super) fn damaged(&self) {
+        self.lock().damaged_count += 1;
+    }
+
     /// Names a symlink that leads out of the target.
     pub(super) fn unsafe_link(&self, text: impl FnOnce() -> String) {
         let mut summary = self.lock();

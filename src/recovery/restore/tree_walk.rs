@@ -112,6 +112,7 @@ impl Walk<'_, '_> {
         let subtree = node.subtree;
         let entries = if too_deep { Err("it lies deeper than any real tree".into()) } else { self.entries_of(subtree) };
         let entries = entries.unwrap_or_else(|reason: String| {
+            self.work.outcome.damaged();
             notes.push(format!("{reason}; nothing in it was restored"));
             Arc::default()
         });
