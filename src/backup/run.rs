@@ -94,7 +94,8 @@ async fn back_up_source(run: &Run, system: &System, repository: &Repository, sou
             snapshot_once(repository, &draft_snapshot(run, system, source, &point, &read)?, &point)
         })
         .await?;
-    let record = run.step(&format!("record {name}"), || async { record_point(run, system, source, &read, &snapshot) }).await?;
+    let record =
+        run.step(&format!("record {name}"), || async { record_point(run, system, source, &read, &snapshot) }).await?;
     // Outside of the step: the catalog is a cache, and a continued run must enter the point all the same.
     system.catalog.put_point(&record)?;
     Ok(SourceOutcome::Point(record))
@@ -231,7 +232,8 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
     if let Some(record) = system.dr.point(&id)? {
         return Ok(record);
     }
-    let sequence = system.catalog.points(&system.policy.system)?.iter().map(|point| point.sequence).max().unwrap_or(0) + 1;
+    let sequence =
+        system.catalog.points(&system.policy.system)?.iter().map(|point| point.sequence).max().unwrap_or(0) + 1;
     let record = PointRecord {
         format: RECORD_FORMAT,
         id,

@@ -41,8 +41,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         let due = due(&points, &archives, rule, &system.policy.timezone, system.clock.now())?;
         block_on(jobs::archive::archive(&system, &due))?
     } else {
-        let points: Result<Vec<_>> =
-            arguments.point.iter().map(|id| jobs::archive::point_named(&system, id)).collect();
+        let points: Result<Vec<_>> = arguments.point.iter().map(|id| jobs::archive::point_named(&system, id)).collect();
         block_on(jobs::archive::archive(&system, &points?))?
     };
     print_result(global, &records)?;

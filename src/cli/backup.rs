@@ -35,7 +35,8 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     }
     let mut worst = 0;
     for path in global.policy_paths()? {
-        let outcome = super::global::read_policy(&path).and_then(|policy| one_system(global, arguments, Some(&policy.system)));
+        let outcome =
+            super::global::read_policy(&path).and_then(|policy| one_system(global, arguments, Some(&policy.system)));
         let code = outcome.unwrap_or_else(|failure| {
             super::report(&failure);
             super::exit_code(failure.kind)
@@ -63,7 +64,11 @@ fn one_system(global: &Global, arguments: &Arguments, system: Option<&str>) -> R
         false => block_on(jobs::backup::backup(&system, &request))?,
     };
     let Some(last) = done.last() else {
-        return if global.json { output::json(&json!({ "continued": [] })).map(|()| 0) } else { output::line("nothing was interrupted").map(|()| 0) };
+        return if global.json {
+            output::json(&json!({ "continued": [] })).map(|()| 0)
+        } else {
+            output::line("nothing was interrupted").map(|()| 0)
+        };
     };
     print_result(global, &system.policy.system, &done, last)?;
     for failed in failures(last) {

@@ -140,8 +140,12 @@ fn find_point(global: &Global, id: &str) -> Result<(System, PointRecord)> {
     }
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Failure::wrong_input(format!("there is no recovery point {id:?}")).hint("`lifeboat points` lists them")),
-        count => Err(Failure::wrong_input(format!("{count} recovery points begin with {id:?}")).hint("write more of its id")),
+        0 => {
+            Err(Failure::wrong_input(format!("there is no recovery point {id:?}")).hint("`lifeboat points` lists them"))
+        }
+        count => {
+            Err(Failure::wrong_input(format!("{count} recovery points begin with {id:?}")).hint("write more of its id"))
+        }
     }
 }
 
@@ -188,7 +192,8 @@ fn entry_row(entry: &Entry) -> Vec<String> {
         NodeKind::Fifo => 'p',
         NodeKind::Socket => 's',
     };
-    let target = node.link_target.as_deref().map_or_else(String::new, |target| format!(" -> {}", byte_path::escape(target)));
+    let target =
+        node.link_target.as_deref().map_or_else(String::new, |target| format!(" -> {}", byte_path::escape(target)));
     vec![
         format!("{letter}{:04o}", node.mode),
         format!("{}:{}", node.uid, node.gid),

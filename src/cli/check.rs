@@ -20,8 +20,11 @@ pub struct Arguments {
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let paths = if arguments.files.is_empty() { global.policy_paths()? } else { arguments.files.clone() };
     if paths.is_empty() {
-        return Err(crate::ground::Failure::wrong_input(format!("there is no policy in {}", global.policies().display()))
-            .hint("make a first one with `lifeboat init`"));
+        return Err(crate::ground::Failure::wrong_input(format!(
+            "there is no policy in {}",
+            global.policies().display()
+        ))
+        .hint("make a first one with `lifeboat init`"));
     }
     let mut code = 0;
     let mut results: Vec<Value> = Vec::new();
@@ -30,7 +33,11 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             Ok(policy) => {
                 let sources = policy.sources.len();
                 if !global.json {
-                    output::line(&format!("{}: the policy of {:?} is valid, {sources} sources", path.display(), policy.system))?;
+                    output::line(&format!(
+                        "{}: the policy of {:?} is valid, {sources} sources",
+                        path.display(),
+                        policy.system
+                    ))?;
                 }
                 results.push(json!({ "file": path, "system": policy.system, "valid": true, "errors": [] }));
             }

@@ -184,7 +184,8 @@ pub fn list(global: &Global, arguments: &ListArguments) -> Result<u8> {
         .map(|drill| {
             let finished = drill.finished.strftime("%Y-%m-%d %H:%M").to_string();
             let numbers = [seconds(drill.rpo_seconds), seconds(drill.rto_seconds)];
-            [vec![drill.drill.to_string(), finished, drill.plan.clone()], numbers.to_vec(), vec![drill.verdict.clone()]].concat()
+            [vec![drill.drill.to_string(), finished, drill.plan.clone()], numbers.to_vec(), vec![drill.verdict.clone()]]
+                .concat()
         })
         .collect();
     output::table(&["DRILL>", "FINISHED (UTC)", "PLAN", "RPO>", "RTO>", "VERDICT"], &rows)?;
@@ -210,7 +211,10 @@ pub fn report(global: &Global, arguments: &ReportArguments) -> Result<u8> {
             let stored: Report = serde_json::from_str(&read("report.json")?)
                 .or_fail(|| format!("the report of drill {} is damaged", arguments.drill))?;
             output::print(&report::text(&stored))?;
-            output::line(&format!("report: {}", Path::new(&system.dr.describe()).join(&directory).join("report.html").display()))?;
+            output::line(&format!(
+                "report: {}",
+                Path::new(&system.dr.describe()).join(&directory).join("report.html").display()
+            ))?;
         }
     }
     Ok(0)

@@ -117,7 +117,8 @@ impl Global {
             return Err(broken.swap_remove(index).1);
         }
         let names: Vec<&str> = files.iter().map(|file| file.policy.system.as_str()).collect();
-        let failure = Failure::wrong_input(format!("no policy in {} is for the system {system:?}", self.policies().display()));
+        let failure =
+            Failure::wrong_input(format!("no policy in {} is for the system {system:?}", self.policies().display()));
         Err(match names.is_empty() {
             true => failure,
             false => failure.hint(format!("there are: {}", names.join(", "))),

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::ground::failure::OrFail;
 use crate::ground::Result;
+use crate::ground::failure::OrFail;
 
 /// Writes to standard output; a reader that went away (`| head`) ends the command quietly.
 pub fn print(text: &str) -> Result<()> {
@@ -50,4 +50,3 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> Result<()> {
     }
     print(&text)
 }
-

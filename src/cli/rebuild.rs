@@ -43,13 +43,16 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             "system": dr.system(), "policy": path, "points": points, "archives": archives, "drills": drills,
         }))?;
     } else {
-        output::line(&format!("brought back {}: {points} recovery points, {archives} archives, {drills} drills", dr.system()))?;
+        output::line(&format!(
+            "brought back {}: {points} recovery points, {archives} archives, {drills} drills",
+            dr.system()
+        ))?;
         output::line(&format!("its policy is {}", path.display()))?;
     }
     if let Err(failure) = unlocked {
-        return Err(failure
-            .context("policy and catalog are back, but the repository does not open")
-            .hint("put the password where the policy looks for it, or name another place with --repository-password REF"));
+        return Err(failure.context("policy and catalog are back, but the repository does not open").hint(
+            "put the password where the policy looks for it, or name another place with --repository-password REF",
+        ));
     }
     Ok(0)
 }

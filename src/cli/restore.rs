@@ -48,11 +48,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let system = global.open_system(global.policy_of(Some(&arguments.system))?)?;
-    let selection = Selection {
-        point: arguments.point.clone(),
-        source: arguments.source.clone(),
-        at: arguments.at,
-    };
+    let selection = Selection { point: arguments.point.clone(), source: arguments.source.clone(), at: arguments.at };
     let points = restore::choose(&system, &selection)?;
     if arguments.dry_run {
         return dry_run(global, &points);
@@ -79,7 +75,10 @@ fn dry_run(global: &Global, points: &[PointRecord]) -> Result<u8> {
             let time = point.data_time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             vec![point.source.clone(), point.id.clone(), time, point.entries.to_string(), humane::bytes(point.bytes)]
         };
-        output::table(&["SOURCE", "POINT", "DATA TIME", "ENTRIES>", "SIZE>"], &points.iter().map(row).collect::<Vec<_>>())?;
+        output::table(
+            &["SOURCE", "POINT", "DATA TIME", "ENTRIES>", "SIZE>"],
+            &points.iter().map(row).collect::<Vec<_>>(),
+        )?;
     }
     Ok(0)
 }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::global::Global;
 use crate::engine::system::System;
-use crate::ground::failure::OrFail;
 use crate::ground::Result;
+use crate::ground::failure::OrFail;
 use crate::jobs;
 
 const KINDS: [&str; 3] = [jobs::backup::KIND, jobs::archive::KIND, jobs::drill::KIND];

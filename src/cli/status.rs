@@ -95,8 +95,13 @@ fn examine(global: &Global, name: &str) -> Result<SystemStatus> {
             healthy = false;
             incidents.push(breach);
         }
-        if let Some(partial) = points.iter().rev().find(|point| point.source == source.name).filter(|point| is_partial(point)) {
-            incidents.push(format!("{}: the newest point is partial, {} entries are missing", source.name, partial.missing_count));
+        if let Some(partial) =
+            points.iter().rev().find(|point| point.source == source.name).filter(|point| is_partial(point))
+        {
+            incidents.push(format!(
+                "{}: the newest point is partial, {} entries are missing",
+                source.name, partial.missing_count
+            ));
         }
         sources.push(SourceStatus {
             source: source.name.clone(),
@@ -171,7 +176,11 @@ fn breach(
     let objective = objective?.as_secs_f64();
     let age = age(point, now);
     (age > objective).then(|| {
-        format!("{source}: the last good point is {} old, the objective is {}", humane::duration(age), humane::duration(objective))
+        format!(
+            "{source}: the last good point is {} old, the objective is {}",
+            humane::duration(age),
+            humane::duration(objective)
+        )
     })
 }
 
@@ -184,7 +193,12 @@ fn print(status: &SystemStatus) -> Result<()> {
     };
     output::table(&["SOURCE", "AGE>", "LAST GOOD POINT"], &status.sources.iter().map(row).collect::<Vec<_>>())?;
     if let Some(drill) = &status.last_drill {
-        output::line(&format!("last drill: {} {} ({})", drill.drill, drill.verdict, drill.finished.strftime("%Y-%m-%d %H:%M UTC")))?;
+        output::line(&format!(
+            "last drill: {} {} ({})",
+            drill.drill,
+            drill.verdict,
+            drill.finished.strftime("%Y-%m-%d %H:%M UTC")
+        ))?;
     }
     status.incidents.iter().try_for_each(|incident| output::line(&format!("! {incident}")))
 }

@@ -62,8 +62,12 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     for damage in &report.damage {
         eprintln!("damage: {damage}");
     }
-    Err(Failure::failed(format!("the repository of {:?} is damaged in {} places", system.policy.system, report.damage.len()))
-        .hint("restore what you need from points that are whole, and copy the repository before anything is mended"))
+    Err(Failure::failed(format!(
+        "the repository of {:?} is damaged in {} places",
+        system.policy.system,
+        report.damage.len()
+    ))
+    .hint("restore what you need from points that are whole, and copy the repository before anything is mended"))
 }
 
 fn random_seed() -> Result<u64> {

@@ -29,7 +29,14 @@ pub struct Closing {
 impl Closing {
     /// A closing without points, archives and drill.
     pub fn new(outcome: Outcome, summary: impl Into<String>) -> Self {
-        Self { outcome, summary: summary.into(), points: BTreeMap::new(), archives: Vec::new(), drill: None, journal: None }
+        Self {
+            outcome,
+            summary: summary.into(),
+            points: BTreeMap::new(),
+            archives: Vec::new(),
+            drill: None,
+            journal: None,
+        }
     }
 }
 

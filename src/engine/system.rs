@@ -106,8 +106,11 @@ impl System {
             opened => return opened.map_err(|error| self.explain(error)),
         }
         if !self.dr.point_ids()?.is_empty() {
-            return Err(Failure::failed(format!("{} lists recovery points, yet its repository is gone", self.dr.describe()))
-                .hint("find out what removed it; lifeboat does not start a new one over it"));
+            return Err(Failure::failed(format!(
+                "{} lists recovery points, yet its repository is gone",
+                self.dr.describe()
+            ))
+            .hint("find out what removed it; lifeboat does not start a new one over it"));
         }
         Repository::create(store, &password, strength_of(password.expose())).map_err(|error| self.explain(error))
     }
@@ -161,7 +164,9 @@ fn aws_not_served(system: &str) -> Failure {
     if cfg!(feature = "aws") {
         failure.hint("this version checks AWS policies but does not yet run them; provider = \"local\" works")
     } else {
-        failure.context("this lifeboat was built without AWS").hint("build it with `cargo build --release` (feature `aws`)")
+        failure
+            .context("this lifeboat was built without AWS")
+            .hint("build it with `cargo build --release` (feature `aws`)")
     }
 }
 

@@ -58,10 +58,8 @@ async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<B
         let _reading = repository.lock_shared(system.clock.now())?;
         let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
         system.progress.warn(&format!("continuing the backup run {} that was interrupted", run.id()));
-        let began_reading = run
-            .events()?
-            .iter()
-            .any(|event| event.kind == EventKind::Succeeded && event.step.starts_with("read "));
+        let began_reading =
+            run.events()?.iter().any(|event| event.kind == EventKind::Succeeded && event.step.starts_with("read "));
         done.push(perform(&run, system, repository, &run.input()?, true, began_reading).await?);
     }
     Ok(done)
@@ -77,7 +75,13 @@ fn covers(done: &BackupDone, system: &System, request: &BackupRequest) -> bool {
         })
         .collect();
     let wanted = |name: &String| request.sources.is_empty() || request.sources.contains(name);
-    system.policy.sources.iter().map(|source| &source.name).filter(|name| wanted(name)).all(|name| made.contains(&name.as_str()))
+    system
+        .policy
+        .sources
+        .iter()
+        .map(|source| &source.name)
+        .filter(|name| wanted(name))
+        .all(|name| made.contains(&name.as_str()))
 }
 
 async fn perform(

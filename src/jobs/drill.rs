@@ -134,7 +134,8 @@ async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<Dr
     let report = from_journal(run.id(), journal.as_bytes()).or_fail(|| "cannot make the drill's report".to_owned())?;
     let report_sha256: String = run
         .step("write report", || async {
-            let events = lifeboat_verify::report::read_journal(journal.as_bytes()).or_fail(|| "cannot read the evidence".to_owned())?;
+            let events = lifeboat_verify::report::read_journal(journal.as_bytes())
+                .or_fail(|| "cannot read the evidence".to_owned())?;
             system.dr.put_evidence(&format!("{directory}/report.html"), html(&report, &events).as_bytes())?;
             system.dr.put_evidence(&format!("{directory}/report.json"), &report.to_bytes())
         })

@@ -63,8 +63,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 
 /// Changes the two values that depend on where the DR site is now; everything else, comments too, stays as written.
 fn relocate(text: &str, dr_path: &Path, password: Option<&SecretReference>) -> Result<String> {
-    let mut document: toml_edit::DocumentMut =
-        text.parse().or_fail(|| "the stored policy is not TOML".to_owned())?;
+    let mut document: toml_edit::DocumentMut = text.parse().or_fail(|| "the stored policy is not TOML".to_owned())?;
     let path = dr_path.to_str().ok_or_else(|| {
         Failure::wrong_input(format!("the path {} is not UTF-8 and cannot stand in a policy", dr_path.display()))
     })?;
@@ -96,8 +95,8 @@ pub fn fill_catalog(dr: &DrSite, catalog: &Catalog) -> Result<(u64, u64, u64)> {
             continue;
         }
         let bytes = dr.store().get(&object.key)?;
-        let report: Report =
-            serde_json::from_slice(&bytes).or_fail(|| format!("the report {} at the DR site is damaged", object.key))?;
+        let report: Report = serde_json::from_slice(&bytes)
+            .or_fail(|| format!("the report {} at the DR site is damaged", object.key))?;
         catalog.put_drill(&drill_row(&report, report.finished))?;
         drills += 1;
     }

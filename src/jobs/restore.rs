@@ -74,8 +74,11 @@ pub fn choose(system: &System, selection: &Selection) -> Result<Vec<PointRecord>
     if let Some(source) = &selection.source {
         let recorded = points.iter().any(|point| point.source == *source);
         if !recorded && !sources.contains(&source.as_str()) {
-            return Err(Failure::wrong_input(format!("the system {:?} has no source {source:?}", system.policy.system))
-                .hint(format!("its sources are: {}", sources.join(", "))));
+            return Err(Failure::wrong_input(format!(
+                "the system {:?} has no source {source:?}",
+                system.policy.system
+            ))
+            .hint(format!("its sources are: {}", sources.join(", "))));
         }
         sources = vec![source];
     }
@@ -136,10 +139,8 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
 fn require_empty(wish: &RestoreWish) -> Result<()> {
     let target = byte_path::unescape_path(&wish.target).unwrap_or_default();
     match std::fs::read_dir(&target).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => {
-            Err(Failure::wrong_input(format!("the restore target {} is not empty", target.display()))
-                .hint("name a new or empty directory, or give --overwrite to replace what is there"))
-        }
+        Ok(true) => Err(Failure::wrong_input(format!("the restore target {} is not empty", target.display()))
+            .hint("name a new or empty directory, or give --overwrite to replace what is there")),
         Ok(false) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::wrong_input(format!("cannot restore to {}: {error}", target.display()))),

@@ -32,7 +32,9 @@ pub fn cold_directory(system: &System) -> Result<PathBuf> {
         Some(ArchiveTarget::Directory { path }) => Ok(PathBuf::from(path)),
         Some(_) => Err(Failure::wrong_input("the policy archives to AWS, which this version does not serve yet")),
         None => Err(Failure::wrong_input(format!("the policy of {:?} has no archive rule", system.policy.system))
-            .hint("add `archive = { which = \"monthly\", to = \"directory\", path = \"/mnt/cold\" }` below [retention]")),
+            .hint(
+                "add `archive = { which = \"monthly\", to = \"directory\", path = \"/mnt/cold\" }` below [retention]",
+            )),
     }
 }
 
@@ -40,7 +42,12 @@ pub fn cold_directory(system: &System) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the point cannot be read whole, or the cold directory or the DR site cannot be written.
-pub async fn archive(run: &Run, system: &System, repository: &Repository, point: &PointRecord) -> Result<ArchiveRecord> {
+pub async fn archive(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    point: &PointRecord,
+) -> Result<ArchiveRecord> {
     let id = format!("archive-{}", point.id);
     let path = cold_directory(system)?.join(format!("{}.tar.zst", point.id));
     let object = run
@@ -81,7 +88,8 @@ fn write_object(
     durable_file::create_directories(directory).or_fail(doing)?;
     let temporary = directory.join(format!(".writing-{}.tar.zst", point.id));
     let file = std::fs::File::create(&temporary).or_fail(doing)?;
-    let object = cold_object::write(&repository.reader()?, point, &file, progress).map_err(|error| error.context(doing()))?;
+    let object =
+        cold_object::write(&repository.reader()?, point, &file, progress).map_err(|error| error.context(doing()))?;
     file.sync_all().or_fail(doing)?;
     std::fs::rename(&temporary, path).or_fail(doing)?;
     durable_file::sync_directory(directory).or_fail(doing)?;

@@ -177,7 +177,7 @@ static SOURCE: Table = Table {
                         "exclude",
                         Texts(Form::Glob, 0),
                         Default("nothing"),
-                        "Patterns of what is left out; `**` crosses directories.",
+                        "Patterns of what is left out: beginning with `/`, of absolute paths; without any `/`, of names at any depth; else of paths below the configured one.",
                     ),
                 ],
             ),
@@ -191,7 +191,12 @@ static SOURCE: Table = Table {
                         Required,
                         "Patterns of files; `*` stays within a directory, `**` crosses directories.",
                     ),
-                    key("exclude", Texts(Form::Glob, 0), Default("nothing"), "Patterns of what is left out."),
+                    key(
+                        "exclude",
+                        Texts(Form::Glob, 0),
+                        Default("nothing"),
+                        "Patterns of what is left out: beginning with `/`, of absolute paths; without any `/`, of names at any depth; else of paths below the configured one.",
+                    ),
                 ],
             ),
             case(

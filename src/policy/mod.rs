@@ -16,6 +16,7 @@
 
 mod build;
 mod diagnostics;
+mod exclude;
 mod expectation;
 mod form;
 mod graph;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use crate::ground::SecretReference;
 
 pub use diagnostics::{PolicyError, PolicyErrors};
+pub use exclude::Exclude;
 pub use parse::parse;
 pub use reference::reference;
 pub use schema::schema;

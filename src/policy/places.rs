@@ -2,6 +2,7 @@
 //!
 //! Judged by the text alone; links and mounts are looked at by `doctor` and by the backup itself.
 
+use super::Exclude;
 use super::diagnostics::{Fault, Faults};
 use super::node::{Located, Node};
 use super::time::quoted;
@@ -90,23 +91,14 @@ fn is_inside(inner: &[&str], outer: &[&str]) -> bool {
     inner.starts_with(outer)
 }
 
-/// Whether an exclude pattern leaves the directory out. `/srv/dr/**` leaves out all that is in it.
+/// Whether an exclude pattern leaves the directory out, or all that is in it, as `/srv/dr/**` does. Patterns that are
+/// none are told of elsewhere.
 fn is_excluded(place: &Place<'_>, directory: &str) -> bool {
-    let path = format!("/{}", parts(directory).join("/"));
-    let inside = format!("{path}/x");
-    let globs = place.exclude.iter().filter_map(|pattern| super::glob(pattern).ok());
-    globs.map(|glob| glob.compile_matcher()).any(|matcher| matcher.is_match(&path) || matcher.is_match(&inside))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_compared_by_component() {
-        assert!(is_inside(&parts("/srv/shop/dr"), &parts("/srv//shop/")));
-        assert!(is_inside(&parts("/srv/shop"), &parts("/srv/./shop")));
-        assert!(!is_inside(&parts("/srv/shop-dr"), &parts("/srv/shop")));
-        assert!(is_inside(&parts("/srv"), &parts("/")));
-    }
+    let components = parts(directory);
+    let Ok(exclude) = Exclude::new(&place.exclude) else { return false };
+    (place.parts.len() + 1..=components.len() + 1).any(|count| {
+        let shown: Vec<&str> = components.iter().copied().chain(["x"]).take(count).collect();
+        let absolute = format!("/{}", shown.join("/"));
+        exclude.matches(absolute.as_bytes(), shown[place.parts.len()..].join("/").as_bytes())
+    })
 }

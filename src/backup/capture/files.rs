@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::Captured;
 use super::content::Stability;
-use super::exclude::Exclude;
+use super::exclude::compile_exclude;
 use super::session::{Session, components};
 use super::trees::plant;
 use super::walk::{os, walk};
@@ -21,7 +21,7 @@ use crate::ground::{Failure, Result};
 /// # Errors
 /// When none of the paths can be read, a pattern is none, or the repository cannot be written.
 pub(super) fn capture_files(session: Session<'_>, paths: &[String], exclude: &[String]) -> Result<Captured> {
-    let exclude = Exclude::new(exclude)?;
+    let exclude = compile_exclude(exclude)?;
     let paths = paths.iter().map(|path| normalize(path)).collect::<Result<Vec<_>>>()?;
     let tops = outermost(&paths);
     let followed: HashSet<Vec<u8>> = paths.iter().cloned().collect();
@@ -78,7 +78,7 @@ pub(super) fn is_beneath(path: &[u8], top: &[u8]) -> bool {
 }
 
 /// Names a configured path that the walk of the path above it did not come to.
-fn note_unreachable(session: &Session<'_>, path: &[u8], tops: &[Vec<u8>], exclude: &Exclude) {
+fn note_unreachable(session: &Session<'_>, path: &[u8], tops: &[Vec<u8>], exclude: &crate::policy::Exclude) {
     let Some(top) = tops.iter().find(|top| is_beneath(path, top)) else { return };
     let mut way = top.clone();
     for name in components(path).skip(components(top).count()) {

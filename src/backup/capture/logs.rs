@@ -15,7 +15,7 @@ use globset::{Candidate, GlobMatcher};
 
 use super::Captured;
 use super::content::Stability;
-use super::exclude::{Exclude, Selection, compile};
+use super::exclude::{Selection, compile, compile_exclude};
 use super::files::{normalize, outermost};
 use super::session::{Session, components};
 use super::trees::plant;
@@ -28,7 +28,7 @@ use crate::ground::{Failure, Result};
 /// When no pattern matches anything, a pattern is none, or the repository cannot be written.
 pub(super) fn capture_logs(session: Session<'_>, patterns: &[String], exclude: &[String]) -> Result<Captured> {
     let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<Vec<_>>>()?;
-    let selection = LogSelection { patterns, exclude: Exclude::new(exclude)? };
+    let selection = LogSelection { patterns, exclude: compile_exclude(exclude)? };
     let mut prefixes: Vec<Vec<u8>> = selection.patterns.iter().map(|pattern| pattern.prefix.clone()).collect();
     prefixes.sort();
     prefixes.dedup();
@@ -136,7 +136,7 @@ fn is_glob(part: &str) -> bool {
 /// All patterns of one source.
 struct LogSelection {
     patterns: Vec<Pattern>,
-    exclude: Exclude,
+    exclude: crate::policy::Exclude,
 }
 
 impl LogSelection {

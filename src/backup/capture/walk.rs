@@ -22,7 +22,6 @@ use super::exclude::Selection;
 use super::metadata::{XattrAccess, node_of};
 use super::session::{Session, Trouble, lock};
 use super::trees::{Captive, open_parent};
-use crate::ground::byte_path::escape;
 use crate::repository::{BlobId, Node, NodeKind, RepositoryError};
 
 /// Entries handed out and not yet read; each may hold its directory open.
@@ -380,11 +379,9 @@ impl Walk<'_> {
             return true;
         }
         if captured.is_empty() && directory.parent.is_none() && !directory.earlier.is_empty() {
-            let path = escape(&directory.path);
             let before = directory.earlier.len();
-            self.session.progress.warn(&format!(
-                "{path} is empty now and had {before} entries in the earlier point: is its file system mounted?"
-            ));
+            let reason = format!("it is empty now and had {before} entries in the point before: is it mounted?");
+            self.session.miss(&directory.path, reason);
         }
         let tree = match self.session.store.store_tree(captured) {
             Ok(tree) => tree,

@@ -110,9 +110,7 @@ fn word(kind: &CheckKind) -> &'static str {
 fn describe(kind: &CheckKind) -> (String, String) {
     match kind {
         CheckKind::Command { line, expect: None } => (line.clone(), "exit code 0".into()),
-        CheckKind::Command { line, expect: Some(expect) } => {
-            (line.clone(), format!("exit code 0 and output {expect}"))
-        }
+        CheckKind::Command { line, expect: Some(expect) } => (line.clone(), format!("exit code 0 and output {expect}")),
         CheckKind::Http { url, status, body: None, .. } => (format!("GET {url}"), format!("status {status}")),
         CheckKind::Http { url, status, body: Some(body), .. } => {
             (format!("GET {url}"), format!("status {status} and `{body}` in the body"))

@@ -255,15 +255,14 @@ fn a_damaged_earlier_point_costs_time_and_not_the_backup() {
 }
 
 #[test]
-fn a_source_that_became_empty_is_worth_a_warning() {
+fn a_source_that_became_empty_is_missed() {
     let root = tree(&["a"]);
     let kind = files(&[root.path()], &[]);
-    let (store, heard) = (FakeStore::default(), Heard::default());
+    let store = FakeStore::default();
     let first = store.capture(&kind, None).unwrap();
     fs::remove_file(root.path().join("a")).unwrap();
-    store.capture_heard(&kind, earlier(&first), &heard, 1).unwrap();
-    let warnings = heard.warnings.into_inner().unwrap();
-    assert!(warnings.len() == 1 && warnings[0].contains("is empty now"), "{warnings:?}");
+    let second = store.capture(&kind, earlier(&first)).unwrap();
+    assert!(second.missing.len() == 1 && second.missing[0].reason.contains("is empty now"), "{:?}", second.missing);
 }
 
 #[test]
