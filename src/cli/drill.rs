@@ -14,7 +14,7 @@ use crate::engine::system::{System, local_dr_path};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::jobs::drill::{self, DrillDone, DrillRequest};
-use crate::policy::{ArchiveTarget, Policy};
+use crate::policy::{ArchiveTarget, Policy, StepAction};
 use crate::recovery::isolate;
 use crate::report::{self, humane};
 
@@ -128,7 +128,11 @@ fn identity() -> String {
 }
 
 fn dry_run(global: &Global, plan: &crate::policy::Plan) -> Result<u8> {
-    let steps: Vec<_> = plan.steps.iter().map(|step| json!({ "name": step.name, "after": step.after })).collect();
+    let steps: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| json!({ "name": step.name, "does": what(&step.action), "after": step.after }))
+        .collect();
     let checks: Vec<&str> = plan.checks.iter().map(|check| check.name.as_str()).collect();
     if global.json {
         output::json(&json!({ "steps": steps, "checks": checks }))?;
@@ -136,10 +140,18 @@ fn dry_run(global: &Global, plan: &crate::policy::Plan) -> Result<u8> {
     }
     for step in &plan.steps {
         let after = if step.after.is_empty() { String::new() } else { format!(", after {}", step.after.join(", ")) };
-        output::line(&format!("step {}{after}", step.name))?;
+        output::line(&format!("step {}: {}{after}", step.name, what(&step.action)))?;
     }
     checks.iter().try_for_each(|check| output::line(&format!("check {check}")))?;
     Ok(0)
+}
+
+fn what(action: &StepAction) -> String {
+    match action {
+        StepAction::Restore { source, to } => format!("restore {source} to {to}/"),
+        StepAction::Script { file, args } => format!("run {file} {}", args.join(" ")).trim_end().to_owned(),
+        StepAction::Wait { duration } => format!("wait {}", humane::duration(duration.as_secs_f64())),
+    }
 }
 
 fn print_result(global: &Global, done: &DrillDone) -> Result<()> {
