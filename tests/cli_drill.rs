@@ -152,7 +152,10 @@ fn a_missed_objective_is_told_apart_from_a_failure() {
 #[test]
 fn a_drill_runs_dark_or_says_that_this_is_not_proven() {
     let world = shop(HOUR, EVERYTHING);
-    let probe = format!("#!/bin/sh\nif test -e '{}/tree/canary-of-the-drill'; then exit 9; fi\n: > started\n", world.primary().display());
+    let probe = format!(
+        "#!/bin/sh\nif test -e '{}/tree/canary-of-the-drill'; then exit 9; fi\n: > started\n",
+        world.primary().display()
+    );
     world.write_script("start.sh", &probe);
     let _ = world.run(["backup", "shop"]).expect(0);
     let output = world.run(["drill", "shop", "--json"]);

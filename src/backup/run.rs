@@ -3,6 +3,7 @@
 //! Order of writes: packs, index, snapshot, and last the point's record. A kill between any two leaves the old state,
 //! and the run is continued under the same id without a second snapshot or point.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, NoProgress, Result, byte_path};
 use crate::policy::Source;
-use crate::repository::{BlobId, Repository, Snapshot};
+use crate::repository::{BlobId, BlobKind, Repository, Snapshot};
 use crate::site::records::{Missing, PointRecord, PointState, RECORD_FORMAT};
 
 /// What a backup is asked for.
@@ -38,7 +39,7 @@ pub enum SourceOutcome {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct SourceRead {
     data_time: Timestamp,
-    available_time: Timestamp,
+    clock_suspect: Option<String>,
     tree: String,
     roots: Vec<String>,
     entries: u64,
@@ -67,10 +68,8 @@ pub async fn backup(
     repository: &Repository,
     request: &BackupRequest,
 ) -> Result<Vec<SourceOutcome>> {
-    run.step("put policy in force", || async {
-        system.dr.put_policy_in_force(&system.policy.text, &system.scripts, run.now())
-    })
-    .await?;
+    // Not a step: a continued run must put in force what its points will name.
+    system.dr.put_policy_in_force(&system.policy.text, &system.scripts, run.now())?;
     let mut outcomes = Vec::new();
     for source in &system.policy.sources {
         if !request.sources.is_empty() && !request.sources.contains(&source.name) {
@@ -83,15 +82,14 @@ pub async fn backup(
 
 async fn back_up_source(run: &Run, system: &System, repository: &Repository, source: &Source) -> Result<SourceOutcome> {
     let name = &source.name;
-    let read = run.step(&format!("read {name}"), || read_source(run, system, repository, source)).await?;
-    let read = match read {
+    let read = match read_until_whole(run, system, repository, source).await? {
         Attempted::Done(read) => read,
         Attempted::Failed(error) => return Ok(SourceOutcome::Failed { source: name.clone(), error }),
     };
     let point = point_id(name, run.id());
     let snapshot = run
         .step(&format!("snapshot {name}"), || async {
-            snapshot_once(repository, &draft_snapshot(run, system, source, &point, &read)?, &point)
+            snapshot_once(run, repository, &draft_snapshot(run, system, source, &point, &read)?, &point)
         })
         .await?;
     let record =
@@ -99,6 +97,52 @@ async fn back_up_source(run: &Run, system: &System, repository: &Repository, sou
     // Outside of the step: the catalog is a cache, and a continued run must enter the point all the same.
     system.catalog.put_point(&record)?;
     Ok(SourceOutcome::Point(record))
+}
+
+/// Reads the source, or takes what a process before this one read: that only when everything of it is still stored.
+/// Between a kill and the next start its lock counted for nothing, and a prune by others may have removed it.
+async fn read_until_whole(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    source: &Source,
+) -> Result<Attempted<SourceRead>> {
+    for attempt in 1.. {
+        let step = match attempt {
+            1 => format!("read {}", source.name),
+            _ => format!("read {} ({attempt})", source.name),
+        };
+        let earlier = run.has_succeeded(&step)?;
+        let read = run.step(&step, || read_source(run, system, repository, source)).await?;
+        match &read {
+            Attempted::Done(done) if earlier => {
+                let recorded = system.dr.point(&point_id(&source.name, run.id()))?.is_some();
+                if recorded || is_whole(repository, &blob_id(&done.tree)?)? {
+                    return Ok(read);
+                }
+            }
+            _ => return Ok(read),
+        }
+    }
+    Err(Failure::failed(format!("the source {} was read too often", source.name)))
+}
+
+/// Whether everything that a tree refers to is stored.
+fn is_whole(repository: &Repository, tree: &BlobId) -> Result<bool> {
+    let stored = repository.writer(Arc::new(NoProgress))?;
+    let reader = repository.reader()?;
+    let mut waiting = vec![*tree];
+    let mut seen = HashSet::new();
+    while let Some(tree) = waiting.pop() {
+        let Ok(nodes) = reader.read_tree(&tree) else { return Ok(false) };
+        for node in nodes {
+            if !node.content.iter().all(|blob| stored.contains(BlobKind::Data, blob)) {
+                return Ok(false);
+            }
+            waiting.extend(node.subtree.filter(|subtree| seen.insert(*subtree)));
+        }
+    }
+    Ok(true)
 }
 
 async fn read_source(
@@ -125,6 +169,7 @@ fn read_source_blocking(
     // Capture reports the bytes that it reads; the writer would count them again.
     let writer = repository.writer(Arc::new(NoProgress))?;
     let data_time = run.now();
+    let clock_suspect = system.clock_suspect(data_time);
     system.progress.begin(&format!("backing up {}", source.name), earlier.as_ref().map(|point| point.bytes));
     let captured = capture::capture(
         source,
@@ -140,26 +185,31 @@ fn read_source_blocking(
     let removed = std::fs::remove_dir_all(&scratch);
     let captured = match captured {
         Ok(captured) => captured,
-        Err(failure) => return Ok(Attempted::Failed(failure.message)),
+        Err(failure) => {
+            // When it is the repository that fails, this fails too, and the run is continued later; the source failed
+            // only when the repository is well.
+            writer.finish()?;
+            return Ok(Attempted::Failed(failure.message));
+        }
     };
     removed.or_fail(|| format!("cannot remove the scratch directory {}", scratch.display()))?;
     let summary = writer.finish()?;
     let parent = earlier.map(|point| point.snapshot);
-    Ok(Attempted::Done(SourceRead::new(data_time, run.now(), captured, summary.added_bytes, parent)))
+    Ok(Attempted::Done(SourceRead::new(data_time, clock_suspect, captured, summary.added_bytes, parent)))
 }
 
 impl SourceRead {
     fn new(
         data_time: Timestamp,
-        available_time: Timestamp,
+        clock_suspect: Option<String>,
         captured: Captured,
         added_bytes: u64,
         parent: Option<String>,
     ) -> Self {
         Self {
             data_time,
-            available_time,
-            tree: hex::encode(captured.tree.0),
+            clock_suspect,
+            tree: captured.tree.to_string(),
             roots: captured.roots.iter().map(|root| byte_path::escape_path(root)).collect(),
             entries: captured.entries,
             bytes: captured.bytes,
@@ -185,9 +235,7 @@ fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
 }
 
 fn blob_id(text: &str) -> Result<BlobId> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).or_fail(|| format!("{text:?} is no blob id"))?;
-    Ok(BlobId(bytes))
+    BlobId::from_hex(text).ok_or_else(|| Failure::failed(format!("{text:?} is no blob id")))
 }
 
 /// Deterministic, so that a continued run finds what it made before.
@@ -217,8 +265,11 @@ fn draft_snapshot(run: &Run, system: &System, source: &Source, point: &str, read
     })
 }
 
-/// Looks first for the snapshot that an attempt before a crash may have saved.
-fn snapshot_once(repository: &Repository, draft: &Snapshot, point: &str) -> Result<String> {
+/// In a continued run, looks first for the snapshot that an attempt before the crash may have saved.
+fn snapshot_once(run: &Run, repository: &Repository, draft: &Snapshot, point: &str) -> Result<String> {
+    if !run.is_continued() {
+        return Ok(repository.save_snapshot(draft)?);
+    }
     let tag = format!("point={point}");
     let saved = repository.snapshots()?.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
     match saved {
@@ -243,7 +294,7 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
         run: run.id().to_owned(),
         sequence,
         data_time: read.data_time,
-        available_time: read.available_time,
+        available_time: run.now(),
         bytes: read.bytes,
         added_bytes: read.added_bytes,
         entries: read.entries,
@@ -256,7 +307,7 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
         roots: read.roots.clone(),
         policy: system.policy.hash(),
         host: system.host.clone(),
-        clock_suspect: system.clock_suspect(read.data_time)?,
+        clock_suspect: read.clock_suspect.clone(),
     };
     system.dr.put_point(&record)?;
     Ok(record)

@@ -27,8 +27,10 @@ pub struct Arguments {
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let system = global.open_system(global.policy_of(arguments.system.as_deref())?)?;
+    if !arguments.continue_only {
+        resume::other_kinds(global, &system, jobs::archive::KIND)?;
+    }
     let _lock = system.lock("archive")?;
-    resume::other_kinds(global, &system, jobs::archive::KIND)?;
     let records = if arguments.continue_only {
         block_on(jobs::archive::continue_interrupted(&system))?
     } else if arguments.point.is_empty() {

@@ -57,8 +57,10 @@ fn one_system(global: &Global, arguments: &Arguments, system: Option<&str>) -> R
     let request = BackupRequest { sources: arguments.source.clone() };
     jobs::backup::check_request(&file.policy, &request)?;
     let system = global.open_or_create_system(file)?;
+    if !arguments.continue_only {
+        resume::other_kinds(global, &system, jobs::backup::KIND)?;
+    }
     let _lock = system.lock("backup")?;
-    resume::other_kinds(global, &system, jobs::backup::KIND)?;
     let done = match arguments.continue_only {
         true => block_on(jobs::backup::continue_interrupted(&system))?,
         false => block_on(jobs::backup::backup(&system, &request))?,

@@ -66,27 +66,25 @@ enum Format {
 
 /// Runs `drill`.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let system = global.open_system(global.policy_of(arguments.system.as_deref())?)?;
+    let system = global.open_system_with_scripts(global.policy_of(arguments.system.as_deref())?)?;
+    if !arguments.continue_only && !arguments.dry_run {
+        resume::other_kinds(global, &system, drill::KIND)?;
+    }
     let _lock = system.lock("drill")?;
-    resume::other_kinds(global, &system, drill::KIND)?;
     // The last time that anything of the primary's side is used: what the operator wrote goes to the DR site, and from
     // here on only the DR site speaks.
     if !arguments.dry_run && !arguments.continue_only {
         system.dr.put_policy_in_force(&system.policy.text, &system.scripts, system.clock.now())?;
     }
     let policy = drill::policy_in_force(&system)?;
-    let plan = match policy.plan(&arguments.plan) {
-        Some(plan) => plan.clone(),
-        None if arguments.plan == "drill" => policy.default_drill_plan(),
-        None => return Err(no_plan(&policy, &arguments.plan)),
-    };
+    let plan = policy.plan_to_run(&arguments.plan).ok_or_else(|| no_plan(&policy, &arguments.plan))?;
     if arguments.dry_run {
         return dry_run(global, &plan);
     }
     // Opened before the primary is hidden, to say a wrong password before anything starts.
     system.open_repository()?;
     let isolated = isolate::isolate(&isolate::primary_paths(&policy), &kept_paths(&system, &policy)?);
-    let mut done = block_on(drill::continue_interrupted(&system, &policy, &isolated))?;
+    let mut done = block_on(drill::continue_interrupted(&system, &isolated))?;
     if !arguments.continue_only {
         done.push(new_drill(&system, policy, arguments, isolated)?);
     }
@@ -100,6 +98,7 @@ fn new_drill(system: &System, policy: Policy, arguments: &Arguments, isolated: I
         plan: arguments.plan.clone(),
         at: arguments.at,
         number: drill::next_number(system)?,
+        policy: policy.hash(),
         identity: identity(),
     };
     block_on(drill::drill(system, policy, &request, isolated))

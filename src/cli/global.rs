@@ -150,16 +150,23 @@ impl Global {
         self.open(file, DrSite::open_local)
     }
 
-    /// Opens a system, making its DR site at the first backup.
+    /// Opens a system whose DR site exists, with the scripts that lie beside its policy: to put them in force.
+    pub fn open_system_with_scripts(&self, file: PolicyFile) -> Result<System> {
+        let scripts = read_scripts(&file)?;
+        Ok(System { scripts, ..self.open(file, DrSite::open_local)? })
+    }
+
+    /// As [`Global::open_system_with_scripts`], making its DR site at the first backup.
     pub fn open_or_create_system(&self, file: PolicyFile) -> Result<System> {
-        self.open(file, DrSite::open_or_create_local)
+        let scripts = read_scripts(&file)?;
+        Ok(System { scripts, ..self.open(file, DrSite::open_or_create_local)? })
     }
 
     fn open(&self, file: PolicyFile, open: impl Fn(&Path, &str) -> Result<DrSite>) -> Result<System> {
         let dr = open(local_dr_path(&file.policy)?, &file.policy.system)?;
         let (state, catalog) = self.catalog()?;
         let system = System {
-            scripts: read_scripts(&file)?,
+            scripts: BTreeMap::new(),
             policy: file.policy,
             dr,
             state,

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::global::{Global, PolicyFile, read_policy};
 use super::output;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Result, SecretReference};
-use crate::jobs::rebuild::{bring_back_policy, fill_catalog};
+use crate::ground::{Failure, Progress, Result, SecretReference};
+use crate::jobs::rebuild::{Filled, bring_back_policy, fill_catalog};
 use crate::site::DrSite;
 
 /// Arguments of `rebuild`.
@@ -35,12 +35,13 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     }
     let (path, _) = bring_back_policy(&dr, &from, password.as_ref(), &policies)?;
     let (_, catalog) = global.catalog()?;
-    let (points, archives, drills) = fill_catalog(&dr, &catalog)?;
+    let Filled { points, archives, drills, damage } = fill_catalog(&dr, &catalog)?;
     let system = global.open_system(PolicyFile { policy: read_policy(&path)?, path: path.clone() })?;
     let unlocked = system.open_repository();
     if global.json {
         output::json(&json!({
             "system": dr.system(), "policy": path, "points": points, "archives": archives, "drills": drills,
+            "damage": damage,
         }))?;
     } else {
         output::line(&format!(
@@ -54,7 +55,8 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             "put the password where the policy looks for it, or name another place with --repository-password REF",
         ));
     }
-    Ok(0)
+    damage.iter().for_each(|sentence| global.terminal().warn(sentence));
+    Ok(if damage.is_empty() { 0 } else { 3 })
 }
 
 fn parse_reference(text: &str) -> Result<SecretReference> {

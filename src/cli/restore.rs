@@ -10,7 +10,7 @@ use super::global::Global;
 use super::{block_on, output};
 use crate::ground::failure::OrFail;
 use crate::ground::{Progress, Result, byte_path};
-use crate::jobs::restore::{self, RestoreWish, Restored, Selection};
+use crate::jobs::restore::{self, Chosen, RestoreWish, Restored, Selection};
 use crate::report::humane;
 use crate::site::records::PointRecord;
 
@@ -49,7 +49,7 @@ pub struct Arguments {
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let system = global.open_system(global.policy_of(Some(&arguments.system))?)?;
     let selection = Selection { point: arguments.point.clone(), source: arguments.source.clone(), at: arguments.at };
-    let points = restore::choose(&system, &selection)?;
+    let Chosen { points, without_point } = restore::choose(&system, &selection)?;
     if arguments.dry_run {
         return dry_run(global, &points);
     }
@@ -63,8 +63,9 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         privileged: rustix::process::geteuid().is_root() && !arguments.no_privileged,
     };
     let (run, restored) = block_on(restore::restore(&system, &points, &wish))?;
-    print_result(global, &run, &target, &restored)?;
-    Ok(if restored.iter().any(|point| point.missing_count > 0) { 3 } else { 0 })
+    print_result(global, &run, &target, &restored, &without_point)?;
+    let whole = without_point.is_empty() && restored.iter().all(|point| point.missing_count == 0);
+    Ok(if whole { 0 } else { 3 })
 }
 
 fn dry_run(global: &Global, points: &[PointRecord]) -> Result<u8> {
@@ -83,12 +84,21 @@ fn dry_run(global: &Global, points: &[PointRecord]) -> Result<u8> {
     Ok(0)
 }
 
-fn print_result(global: &Global, run: &str, target: &std::path::Path, restored: &[Restored]) -> Result<()> {
+fn print_result(
+    global: &Global,
+    run: &str,
+    target: &std::path::Path,
+    restored: &[Restored],
+    without_point: &[String],
+) -> Result<()> {
     const NAMED_MAX: usize = 20;
     if global.json {
-        output::json(&json!({ "run": run, "target": target, "restored": restored }))?;
+        output::json(&json!({ "run": run, "target": target, "restored": restored, "without_point": without_point }))?;
     }
     let terminal = global.terminal();
+    for source in without_point {
+        terminal.warn(&format!("{source}: there is no recovery point of it, nothing was restored"));
+    }
     for point in restored {
         if !global.json {
             output::line(&format!(

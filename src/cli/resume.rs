@@ -11,8 +11,10 @@ use crate::jobs;
 
 const KINDS: [&str; 3] = [jobs::backup::KIND, jobs::archive::KIND, jobs::drill::KIND];
 
-/// Continues interrupted runs of every kind but `own`. One that cannot be continued is said and left for later.
+/// Continues interrupted runs of every kind but `own`. One that cannot be continued is said and left for later. The
+/// caller does not hold the system's lock yet: each child takes it.
 pub fn other_kinds(global: &Global, system: &System, own: &str) -> Result<()> {
+    super::block_on(jobs::restore::end_interrupted(system))?;
     for kind in KINDS.into_iter().filter(|kind| *kind != own) {
         if jobs::unfinished(system, kind)?.is_empty() {
             continue;

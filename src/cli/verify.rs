@@ -35,7 +35,9 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     system.progress.end();
     let mut report = report?;
     let snapshots: Vec<String> = repository.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
-    for point in system.dr.points()? {
+    let (points, damaged) = system.dr.points()?;
+    report.damage.extend(damaged);
+    for point in points {
         if !snapshots.contains(&point.snapshot) {
             report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
         }

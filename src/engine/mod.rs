@@ -29,6 +29,7 @@ pub struct Run {
     row: Arc<RunRow>,
     catalog: Arc<Catalog>,
     clock: Arc<SteadyClock>,
+    continued: bool,
 }
 
 impl Run {
@@ -53,14 +54,30 @@ impl Run {
             summary: None,
         };
         catalog.create_run(&row)?;
-        Ok(Self { row: Arc::new(row), catalog: Arc::clone(catalog), clock: Arc::new(SteadyClock::new(created)) })
+        Ok(Self::new(row, catalog, created, false))
     }
 
     /// Takes up a run whose process died; notes so in its journal.
     pub fn resume(catalog: &Arc<Catalog>, clock: &dyn Clock, row: RunRow) -> Result<Self> {
         let now = clock.now();
         catalog.append_event(&row.id, now, "run", 1, EventKind::Continued, &Value::Null)?;
-        Ok(Self { row: Arc::new(row), catalog: Arc::clone(catalog), clock: Arc::new(SteadyClock::new(now)) })
+        Ok(Self::new(row, catalog, now, true))
+    }
+
+    fn new(row: RunRow, catalog: &Arc<Catalog>, now: Timestamp, continued: bool) -> Self {
+        let clock = Arc::new(SteadyClock::new(now));
+        Self { row: Arc::new(row), catalog: Arc::clone(catalog), clock, continued }
+    }
+
+    /// Whether a process before this one began it.
+    pub fn is_continued(&self) -> bool {
+        self.continued
+    }
+
+    /// Whether a step has its output already.
+    pub fn has_succeeded(&self, name: &str) -> Result<bool> {
+        let events = self.catalog.events(&self.row.id)?;
+        Ok(events.iter().any(|event| event.step == name && event.kind == EventKind::Succeeded))
     }
 
     /// The run's id, for instance `20261122T003012Z-7f3a`.

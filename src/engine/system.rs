@@ -70,7 +70,7 @@ impl StateDirectory {
 #[derive(Clone)]
 pub struct System {
     pub policy: Policy,
-    /// Recovery scripts that lie beside the policy, by file name.
+    /// Recovery scripts that lie beside the policy, by file name; empty where nothing is put in force.
     pub scripts: BTreeMap<String, Vec<u8>>,
     pub dr: DrSite,
     pub state: StateDirectory,
@@ -125,26 +125,34 @@ impl System {
         failure.hint(format!("the policy takes the password from {reference}"))
     }
 
-    /// Enters points, archives and drills of the DR site that the catalog does not know.
+    /// Enters points and archives of the DR site that the catalog does not know. Records that cannot be read are
+    /// warned of: one damaged object must not stop a backup or a restore.
     pub fn refresh_catalog(&self) -> Result<()> {
-        let known: HashSet<String> =
-            self.catalog.points(&self.policy.system)?.into_iter().map(|point| point.id).collect();
-        for id in self.dr.point_ids()? {
-            if !known.contains(&id) {
-                if let Some(point) = self.dr.point(&id)? {
-                    self.catalog.put_point(&point)?;
-                }
+        let name = &self.policy.system;
+        let known: HashSet<String> = self.catalog.points(name)?.into_iter().map(|point| point.id).collect();
+        for id in self.dr.point_ids()?.into_iter().filter(|id| !known.contains(id)) {
+            match self.dr.point(&id) {
+                Ok(Some(point)) => self.catalog.put_point(&point)?,
+                Ok(None) => {}
+                Err(failure) => self.progress.warn(&failure.message),
+            }
+        }
+        let known: HashSet<String> = self.catalog.archives(name)?.into_iter().map(|archive| archive.id).collect();
+        for id in self.dr.archive_ids()?.into_iter().filter(|id| !known.contains(id)) {
+            match self.dr.archive(&id) {
+                Ok(Some(archive)) => self.catalog.put_archive(&archive)?,
+                Ok(None) => {}
+                Err(failure) => self.progress.warn(&failure.message),
             }
         }
         Ok(())
     }
 
-    /// Why this machine's clock cannot be right: the ledger has a later time than now.
-    pub fn clock_suspect(&self, now: Timestamp) -> Result<Option<String>> {
-        let latest = self.ledger().latest_time()?;
-        Ok(latest.filter(|latest| *latest > now).map(|latest| {
-            format!("the clock reads {now}, yet the ledger was written to at {latest}: the clock was set back")
-        }))
+    /// Why this machine's clock cannot be right: the ledger has a later time than now. A ledger that cannot be read
+    /// tells nothing about the clock; `ledger verify` and the end of the run speak of that.
+    pub fn clock_suspect(&self, now: Timestamp) -> Option<String> {
+        let latest = self.ledger().latest_time().ok().flatten().filter(|latest| *latest > now)?;
+        Some(format!("the clock reads {now}, yet the ledger was written to at {latest}: the clock was set back"))
     }
 }
 

@@ -34,6 +34,8 @@ pub struct DrillRequest {
     pub at: Option<Timestamp>,
     /// Gap-free within the system, from 1.
     pub number: u64,
+    /// SHA-256 of the policy that is carried out, hex; a continued drill goes on with the same.
+    pub policy: String,
     /// Who asked: a user's name.
     pub identity: String,
 }
@@ -56,8 +58,12 @@ pub fn policy_in_force(system: &System) -> Result<Policy> {
         Failure::wrong_input(format!("the DR site of {:?} holds no policy yet", system.policy.system))
             .hint("make a first backup with `lifeboat backup`")
     })?;
-    let text = system.dr.policy_text(&in_force.policy)?;
-    Ok(policy::parse("policy in force at the DR site", &text)?)
+    stored_policy(system, &in_force.policy)
+}
+
+fn stored_policy(system: &System, hash: &str) -> Result<Policy> {
+    let text = system.dr.policy_text(hash)?;
+    Ok(policy::parse("the policy stored at the DR site", &text)?)
 }
 
 /// The number of the next drill.
@@ -77,13 +83,14 @@ pub async fn drill(system: &System, policy: Policy, request: &DrillRequest, isol
 }
 
 /// Continues interrupted drills and starts nothing new.
-pub async fn continue_interrupted(system: &System, policy: &Policy, isolated: &Isolated) -> Result<Vec<DrillDone>> {
+pub async fn continue_interrupted(system: &System, isolated: &Isolated) -> Result<Vec<DrillDone>> {
     let mut done = Vec::new();
     for row in unfinished(system, KIND)? {
         let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
         system.progress.warn(&format!("continuing the drill run {} that was interrupted", run.id()));
         let request: DrillRequest = run.input()?;
-        done.push(perform(&run, system, policy.clone(), &request, isolated.clone()).await?);
+        let policy = stored_policy(system, &request.policy)?;
+        done.push(perform(&run, system, policy, &request, isolated.clone()).await?);
     }
     Ok(done)
 }
@@ -98,10 +105,12 @@ async fn perform(
     let repository = system.open_repository()?;
     let _reading = repository.lock_shared(system.clock.now())?;
     let in_force = system.dr.policy_in_force()?;
+    let (points, damaged) = system.dr.points()?;
+    damaged.iter().for_each(|sentence| system.progress.warn(sentence));
     let scripts = in_force.map(|in_force| system.dr.scripts(&in_force)).transpose()?.unwrap_or_default();
     let context = DrillContext {
         repository: repository.clone(),
-        points: system.dr.points()?,
+        points,
         secrets: vec![repository_password(&policy.dr).resolve()?],
         policy,
         scripts,

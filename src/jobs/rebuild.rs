@@ -11,16 +11,6 @@ use crate::ground::{Failure, Result, SecretReference, durable_file};
 use crate::site::DrSite;
 use crate::site::records::PolicyInForce;
 
-/// What a rebuild brought back.
-#[derive(Debug, Clone)]
-pub struct Rebuilt {
-    pub system: String,
-    pub policy: PathBuf,
-    pub points: u64,
-    pub archives: u64,
-    pub drills: u64,
-}
-
 /// Writes the policy in force and its scripts into `policies`, with the DR site's path as it is now and, if given, the
 /// new reference to the password.
 ///
@@ -79,28 +69,36 @@ fn relocate(text: &str, dr_path: &Path, password: Option<&SecretReference>) -> R
     Ok(document.to_string())
 }
 
-/// Fills the catalog from the DR site.
-pub fn fill_catalog(dr: &DrSite, catalog: &Catalog) -> Result<(u64, u64, u64)> {
-    let points = dr.points()?;
-    for point in &points {
-        catalog.put_point(point)?;
-    }
-    let archives = dr.archives()?;
-    for archive in &archives {
-        catalog.put_archive(archive)?;
-    }
+/// What a catalog was filled with, and a sentence for each record that could not be read.
+#[derive(Debug, Default)]
+pub struct Filled {
+    pub points: usize,
+    pub archives: usize,
+    pub drills: usize,
+    pub damage: Vec<String>,
+}
+
+/// Fills the catalog from the DR site. A damaged record loses itself and nothing else.
+pub fn fill_catalog(dr: &DrSite, catalog: &Catalog) -> Result<Filled> {
+    let (points, mut damage) = dr.points()?;
+    points.iter().try_for_each(|point| catalog.put_point(point))?;
+    let (archives, more) = dr.archives()?;
+    damage.extend(more);
+    archives.iter().try_for_each(|archive| catalog.put_archive(archive))?;
     let mut drills = 0;
     for object in dr.store().list("reports/")? {
         if !object.key.ends_with("/report.json") {
             continue;
         }
-        let bytes = dr.store().get(&object.key)?;
-        let report: Report = serde_json::from_slice(&bytes)
-            .or_fail(|| format!("the report {} at the DR site is damaged", object.key))?;
-        catalog.put_drill(&drill_row(&report, report.finished))?;
-        drills += 1;
+        match serde_json::from_slice::<Report>(&dr.store().get(&object.key)?) {
+            Ok(report) => {
+                catalog.put_drill(&drill_row(&report, report.finished))?;
+                drills += 1;
+            }
+            Err(error) => damage.push(format!("the report {} at the DR site is damaged: {error}", object.key)),
+        }
     }
-    Ok((points.len() as u64, archives.len() as u64, drills))
+    Ok(Filled { points: points.len(), archives: archives.len(), drills, damage })
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-//! Restore runs. They take no lock: an operator at 3 a.m. does not wait for the nightly backup.
+//! Restore runs. They take no lock of the system: an operator at 3 a.m. does not wait for the nightly backup. One whose
+//! process died is never continued on its own, since nobody asked for it again: it is entered as interrupted.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use lifeboat_verify::chain::Outcome;
+use lifeboat_verify::events::EventKind;
 use serde::{Deserialize, Serialize};
 
 use super::unfinished;
@@ -13,10 +16,10 @@ use crate::engine::lock::SystemLock;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, FailureKind, Result, byte_path};
-use crate::recovery::browse::tree_id;
+use crate::recovery::browse::{self, tree_id};
 use crate::recovery::points::points_at;
 use crate::recovery::restore::{self, RestoreRequest, RestoreSummary};
-use crate::repository::Repository;
+use crate::repository::{BlobReader, Repository};
 use crate::site::records::{Missing, PointRecord};
 
 /// The kind's word in catalog and ledger.
@@ -57,18 +60,26 @@ pub struct Selection {
     pub at: Option<Timestamp>,
 }
 
+/// What was chosen.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub points: Vec<PointRecord>,
+    /// Sources of the policy that have no point at that time.
+    pub without_point: Vec<String>,
+}
+
 /// Chooses the points.
 ///
 /// # Errors
 /// Wrong input when a name means nothing, or there is no point at that time.
-pub fn choose(system: &System, selection: &Selection) -> Result<Vec<PointRecord>> {
+pub fn choose(system: &System, selection: &Selection) -> Result<Chosen> {
     let points = system.catalog.points(&system.policy.system)?;
     if let Some(id) = &selection.point {
         let found = points.into_iter().find(|point| point.id == *id).ok_or_else(|| no_point(system, id))?;
         if selection.source.as_ref().is_some_and(|source| *source != found.source) {
             return Err(Failure::wrong_input(format!("the point {id} is of the source {:?}", found.source)));
         }
-        return Ok(vec![found]);
+        return Ok(Chosen { points: vec![found], without_point: Vec::new() });
     }
     let mut sources: Vec<&str> = system.policy.sources.iter().map(|source| source.name.as_str()).collect();
     if let Some(source) = &selection.source {
@@ -82,9 +93,14 @@ pub fn choose(system: &System, selection: &Selection) -> Result<Vec<PointRecord>
         }
         sources = vec![source];
     }
-    let chosen: Vec<PointRecord> =
-        sources.iter().filter_map(|source| points_at(&points, source, selection.at).cloned()).collect();
-    if chosen.is_empty() {
+    let mut chosen = Chosen { points: Vec::new(), without_point: Vec::new() };
+    for source in sources {
+        match points_at(&points, source, selection.at) {
+            Some(point) => chosen.points.push(point.clone()),
+            None => chosen.without_point.push(source.to_owned()),
+        }
+    }
+    if chosen.points.is_empty() {
         let when = selection.at.map_or_else(String::new, |at| format!(" at {at}"));
         return Err(Failure::wrong_input(format!("there is no recovery point to restore{when}"))
             .hint("`lifeboat points` lists what there is"));
@@ -97,43 +113,132 @@ fn no_point(system: &System, id: &str) -> Failure {
         .hint("`lifeboat points` lists them")
 }
 
-/// Restores. The same wish after an interruption is continued under the same run, into the same target.
+/// Restores. Nothing is entered anywhere when the wish itself is wrong.
 ///
 /// # Errors
-/// Wrong input when the target is not empty without `overwrite`; failed when it cannot be written.
+/// Wrong input when the target is not empty without `overwrite` or a path names nothing; failed when the target cannot
+/// be written.
 pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish) -> Result<(String, Vec<Restored>)> {
     let repository = system.open_repository()?;
-    let (run, continued, _lock) = begin_or_continue(system, wish)?;
-    if !continued && !wish.overwrite {
-        if let Err(refused) = require_empty(wish) {
-            run.finish("refused", &refused.message)?;
-            return Err(refused);
-        }
+    if !wish.overwrite {
+        require_empty(wish)?;
     }
+    let parts = parts(&repository, points, wish)?;
+    end_interrupted(system).await?;
+    let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, wish)?;
+    let _lock = lock(system, run.id())?;
     let _reading = repository.lock_shared(system.clock.now()).map_err(|error| {
         // A DR site that cannot be written to must not stop a restore.
         system.progress.warn(&format!("restoring without a lock in the repository: {error}"));
     });
-    let mut restored = Vec::new();
-    for point in points {
-        let step = format!("restore {}", point.source);
-        let done = run.step(&step, || restore_point(system, &repository, point, wish, continued)).await;
-        match done {
-            Ok(done) => restored.push(done),
-            Err(failure) if failure.kind == FailureKind::WrongInput => {
-                run.finish("refused", &failure.message)?;
-                return Err(failure);
-            }
-            Err(failure) => {
-                finish(&run, system, Outcome::Failed, &failure.message).await;
-                return Err(failure);
-            }
+    match restore_parts(&run, system, &repository, &parts, wish).await {
+        Ok(restored) => {
+            let incomplete = restored.iter().any(|point| point.missing_count > 0);
+            let outcome = if incomplete { Outcome::Partial } else { Outcome::Done };
+            let summary = format!("restored {} recovery points to {}", restored.len(), wish.target);
+            finish(&run, system, Ending { outcome, summary }).await;
+            Ok((run.id().to_owned(), restored))
+        }
+        Err(failure) => {
+            finish(&run, system, Ending { outcome: Outcome::Failed, summary: failure.message.clone() }).await;
+            Err(failure)
         }
     }
-    let incomplete = restored.iter().any(|point| point.missing_count > 0);
-    let outcome = if incomplete { Outcome::Partial } else { Outcome::Done };
-    finish(&run, system, outcome, &format!("restored {} recovery points to {}", restored.len(), wish.target)).await;
-    Ok((run.id().to_owned(), restored))
+}
+
+/// A point and which paths of it; none means all.
+struct Part {
+    point: PointRecord,
+    only: Vec<PathBuf>,
+}
+
+/// Which point holds which of the paths asked for: judged before anything is written.
+fn parts(repository: &Repository, points: &[PointRecord], wish: &RestoreWish) -> Result<Vec<Part>> {
+    let only: Vec<PathBuf> = wish.only.iter().map(path_of).collect::<Result<_>>()?;
+    if only.is_empty() {
+        return Ok(points.iter().map(|point| Part { point: point.clone(), only: Vec::new() }).collect());
+    }
+    let reader = repository.reader()?;
+    let mut parts: Vec<Part> = points.iter().map(|point| Part { point: point.clone(), only: Vec::new() }).collect();
+    for path in only {
+        let mut found = false;
+        for part in &mut parts {
+            if holds(&reader, &part.point, &path)? {
+                part.only.push(path.clone());
+                found = true;
+            }
+        }
+        if !found {
+            return Err(Failure::wrong_input(format!("{} is in no chosen recovery point", path.display()))
+                .hint("`lifeboat find` looks for names, `lifeboat ls` shows what is there"));
+        }
+    }
+    parts.retain(|part| !part.only.is_empty());
+    Ok(parts)
+}
+
+fn holds(reader: &BlobReader, point: &PointRecord, path: &Path) -> Result<bool> {
+    let absolute = match point.roots.as_slice() {
+        [root] if path.is_relative() => path_of(root)?.join(path),
+        _ => path.to_owned(),
+    };
+    match browse::resolve(reader, &tree_id(&point.tree)?, absolute.as_os_str().as_bytes()) {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.kind == FailureKind::WrongInput => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn path_of(text: &String) -> Result<PathBuf> {
+    byte_path::unescape_path(text).ok_or_else(|| Failure::failed(format!("the record holds no path: {text}")))
+}
+
+async fn restore_parts(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    parts: &[Part],
+    wish: &RestoreWish,
+) -> Result<Vec<Restored>> {
+    let mut restored = Vec::new();
+    for part in parts {
+        let step = format!("restore {}", part.point.source);
+        restored.push(run.step(&step, || restore_part(system, repository, part, wish)).await?);
+    }
+    Ok(restored)
+}
+
+fn lock(system: &System, run: &str) -> Result<SystemLock> {
+    let name = format!("{}-restore-{run}", system.policy.system);
+    SystemLock::take(&system.state.locks(), &name, "restore", system.clock.now())
+}
+
+/// Enters the restores whose process died: how they ended when that is known, else as interrupted.
+///
+/// # Errors
+/// When the catalog cannot be read. A ledger that cannot be written is left for the next time.
+pub async fn end_interrupted(system: &System) -> Result<()> {
+    for row in unfinished(system, KIND)? {
+        let Ok(_lock) = lock(system, &row.id) else { continue };
+        let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
+        let ended = run.events()?.into_iter().find(|event| event.step == ENDED && event.kind == EventKind::Succeeded);
+        let ending = ended.and_then(|event| serde_json::from_value(event.data).ok()).unwrap_or_else(|| Ending {
+            outcome: Outcome::Failed,
+            summary: "interrupted; the target may be incomplete".to_owned(),
+        });
+        finish(&run, system, ending).await;
+    }
+    Ok(())
+}
+
+/// The step that notes how a restore ended, before the ledger is written.
+const ENDED: &str = "ended";
+
+/// How a restore ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Ending {
+    outcome: Outcome,
+    summary: String,
 }
 
 fn require_empty(wish: &RestoreWish) -> Result<()> {
@@ -147,42 +252,16 @@ fn require_empty(wish: &RestoreWish) -> Result<()> {
     }
 }
 
-fn begin_or_continue(system: &System, wish: &RestoreWish) -> Result<(Run, bool, SystemLock)> {
-    let lock = |run: &str| {
-        let name = format!("{}-restore-{run}", system.policy.system);
-        SystemLock::take(&system.state.locks(), &name, "restore", system.clock.now())
-    };
-    for row in unfinished(system, KIND)? {
-        let id = row.id.clone();
-        let Ok(lock) = lock(&id) else { continue };
-        if serde_json::from_str::<RestoreWish>(&row.input).is_ok_and(|input| input == *wish) {
-            system.progress.warn(&format!("continuing the restore run {id} that was interrupted"));
-            return Ok((Run::resume(&system.catalog, system.clock.as_ref(), row)?, true, lock));
-        }
-    }
-    let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, wish)?;
-    let lock = lock(run.id())?;
-    Ok((run, false, lock))
-}
-
-async fn restore_point(
-    system: &System,
-    repository: &Repository,
-    point: &PointRecord,
-    wish: &RestoreWish,
-    continued: bool,
-) -> Result<Restored> {
-    let unescape = |text: &String| {
-        byte_path::unescape_path(text).ok_or_else(|| Failure::failed(format!("the record holds no path: {text}")))
-    };
+async fn restore_part(system: &System, repository: &Repository, part: &Part, wish: &RestoreWish) -> Result<Restored> {
+    let point = &part.point;
     let request = RestoreRequest {
         tree: tree_id(&point.tree)?,
-        roots: point.roots.iter().map(unescape).collect::<Result<_>>()?,
-        only: wish.only.iter().map(unescape).collect::<Result<_>>()?,
-        overwrite: wish.overwrite || continued,
+        roots: point.roots.iter().map(path_of).collect::<Result<_>>()?,
+        only: part.only.clone(),
+        overwrite: wish.overwrite,
         privileged: wish.privileged,
     };
-    let mut target: PathBuf = unescape(&wish.target)?;
+    let mut target = path_of(&wish.target)?;
     if wish.below_source {
         target.push(&point.source);
     }
@@ -209,9 +288,14 @@ fn restored(point: &PointRecord, summary: RestoreSummary) -> Restored {
     }
 }
 
-/// The data is back: that the ledger could not be written is said, and is no failure of the restore.
-async fn finish(run: &Run, system: &System, outcome: Outcome, summary: &str) {
-    if let Err(failure) = close(run, system, KIND, Closing::new(outcome, summary)).await {
+/// The data is back, or it is not: that the ledger could not be written is said, and changes nothing about that. The
+/// run then stays to be entered by a later command.
+async fn finish(run: &Run, system: &System, ending: Ending) {
+    let entered = async {
+        let ending = run.step(ENDED, || async { Ok(ending) }).await?;
+        close(run, system, KIND, Closing::new(ending.outcome, ending.summary)).await
+    };
+    if let Err(failure) = entered.await {
         system.progress.warn(&format!("the restore is not in the ledger: {failure}"));
     }
 }

@@ -19,6 +19,14 @@ impl Policy {
         self.plans.get(name)
     }
 
+    /// What to carry out under a name: the plan written so, or for `drill` the one made from the sources.
+    pub fn plan_to_run(&self, name: &str) -> Option<Plan> {
+        match self.plan(name) {
+            None if name == "drill" => Some(self.default_drill_plan()),
+            plan => plan.cloned(),
+        }
+    }
+
     /// SHA-256 of the text, lower-case hex: the name under which this version of the policy is kept at the DR site.
     pub fn hash(&self) -> String {
         hex::encode(Sha256::digest(self.text.as_bytes()))

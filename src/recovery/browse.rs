@@ -15,9 +15,7 @@ pub struct Entry {
 
 /// Reads a tree id as records write it.
 pub fn tree_id(text: &str) -> Result<BlobId> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).or_fail(|| format!("{text:?} is no tree id"))?;
-    Ok(BlobId(bytes))
+    BlobId::from_hex(text).ok_or_else(|| Failure::failed(format!("{text:?} is no tree id")))
 }
 
 /// Children of the directory at `path` (empty: the root), or the file itself. Symlinks are not followed.

@@ -100,7 +100,7 @@ struct Named {
 
 impl Named {
     fn new(context: &DrillContext) -> Result<Self> {
-        let plan = context.policy.plans.get(&context.plan_name).cloned().ok_or_else(|| no_plan(context))?;
+        let plan = context.policy.plan_to_run(&context.plan_name).ok_or_else(|| no_plan(context))?;
         let order = plan::order(&plan)?;
         let steps = unique("step", plan.steps.iter().map(|step| step.name.as_str()));
         let checks = unique("check", plan.checks.iter().map(|check| check.name.as_str()));

@@ -70,6 +70,22 @@ impl Index {
         self.copies(kind, id).iter().map(move |entry| self.location(kind, entry))
     }
 
+    /// Forgets the blobs of packs that are not there, or too short to hold them. `sizes` has every stored pack's bytes.
+    /// Gives the packs that were forgotten.
+    pub(super) fn forget_lost_packs(&mut self, sizes: &HashMap<BlobId, u64>) -> Vec<BlobId> {
+        let mut ends = vec![0_u64; self.packs.len()];
+        for entry in self.data.iter().chain(&self.trees) {
+            let end = u64::from(entry.offset) + u64::from(entry.length);
+            let known = &mut ends[entry.pack as usize];
+            *known = end.max(*known);
+        }
+        let whole: Vec<bool> =
+            self.packs.iter().zip(&ends).map(|(pack, end)| sizes.get(pack).is_some_and(|size| size > end)).collect();
+        self.data.retain(|entry| whole[entry.pack as usize]);
+        self.trees.retain(|entry| whole[entry.pack as usize]);
+        self.packs.iter().zip(&whole).filter(|(_, whole)| !**whole).map(|(pack, _)| *pack).collect()
+    }
+
     /// Number of blobs, each copy counted.
     pub(super) fn len(&self) -> usize {
         self.data.len() + self.trees.len()

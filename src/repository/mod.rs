@@ -175,7 +175,8 @@ impl Repository {
     }
 
     /// Loads the index and gives a writer. `progress` hears of bytes as they are taken in. Index files that are damaged
-    /// are warned of; packs that no other index names then get a new one, so that nothing is lost with them.
+    /// are warned of; packs that no other index names then get a new one, so that nothing is lost with them. Blobs of packs
+    /// that are lost or cut count as not stored: no new point may rely on them.
     pub fn writer(&self, progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
         let loaded = index_file::load(&self.inner, true)?;
         for damage in &loaded.damage {
@@ -184,7 +185,13 @@ impl Repository {
         if !loaded.recovered.is_empty() {
             index_file::save(&self.inner, &loaded.recovered)?;
         }
-        BlobWriter::start(Arc::clone(&self.inner), loaded.index, progress)
+        let mut index = loaded.index;
+        let lost = index.forget_lost_packs(&unpacked::list(&self.inner, pack::PACKS)?.0.into_iter().collect());
+        if !lost.is_empty() {
+            let count = lost.len();
+            progress.warn(&format!("{count} packs are lost or cut; what is still there to read is stored again"));
+        }
+        BlobWriter::start(Arc::clone(&self.inner), index, progress)
     }
 
     /// All snapshots, oldest first; complete, or an error.

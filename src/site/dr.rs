@@ -134,7 +134,8 @@ impl DrSite {
         let policy = sha256_hex(text.as_bytes());
         let hashes: BTreeMap<String, String> =
             scripts.iter().map(|(name, content)| (name.clone(), sha256_hex(content))).collect();
-        if let Some(current) = self.policy_in_force()? {
+        // One that is damaged is replaced.
+        if let Ok(Some(current)) = self.policy_in_force() {
             if current.policy == policy && current.scripts == hashes {
                 return Ok(());
             }
@@ -181,16 +182,26 @@ impl DrSite {
         self.get_record(&format!("points/{id}.json"))
     }
 
-    /// All points by rising sequence; complete, or an error.
-    pub fn points(&self) -> Result<Vec<PointRecord>> {
-        let mut points: Vec<PointRecord> = self.list_records("points/")?;
+    /// All points by rising sequence, and a sentence for each record that cannot be read; the listing is complete, or
+    /// an error.
+    pub fn points(&self) -> Result<(Vec<PointRecord>, Vec<String>)> {
+        let (mut points, damage): (Vec<PointRecord>, _) = self.list_records("points/")?;
         points.sort_by(|left, right| (left.sequence, &left.id).cmp(&(right.sequence, &right.id)));
-        Ok(points)
+        Ok((points, damage))
     }
 
     /// Ids of all points, without reading them.
     pub fn point_ids(&self) -> Result<Vec<String>> {
-        let objects = self.store.list("points/")?;
+        self.record_names("points/")
+    }
+
+    /// Ids of all archives, without reading them.
+    pub fn archive_ids(&self) -> Result<Vec<String>> {
+        self.record_names("archives/")
+    }
+
+    fn record_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let objects = self.store.list(prefix)?;
         Ok(objects.iter().filter_map(|object| record_name(&object.key)).map(str::to_owned).collect())
     }
 
@@ -204,8 +215,8 @@ impl DrSite {
         self.get_record(&format!("archives/{id}.json"))
     }
 
-    /// All archives.
-    pub fn archives(&self) -> Result<Vec<ArchiveRecord>> {
+    /// All archives, and a sentence for each record that cannot be read.
+    pub fn archives(&self) -> Result<(Vec<ArchiveRecord>, Vec<String>)> {
         self.list_records("archives/")
     }
 
@@ -251,10 +262,17 @@ impl DrSite {
         }
     }
 
-    fn list_records<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>> {
+    fn list_records<T: DeserializeOwned>(&self, prefix: &str) -> Result<(Vec<T>, Vec<String>)> {
+        let (mut records, mut damage) = (Vec::new(), Vec::new());
         let objects = self.store.list(prefix)?;
-        let records = objects.iter().filter(|object| object.key.ends_with(".json"));
-        records.map(|object| parse(&object.key, &self.store.get(&object.key)?)).collect()
+        for object in objects.iter().filter(|object| object.key.ends_with(".json")) {
+            let read = self.store.get(&object.key).map_err(Failure::from);
+            match read.and_then(|bytes| parse(&object.key, &bytes)) {
+                Ok(record) => records.push(record),
+                Err(failure) => damage.push(failure.message),
+            }
+        }
+        Ok((records, damage))
     }
 }
 
