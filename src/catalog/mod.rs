@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::ground::crash_point::crash_point;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::site::records::{ArchiveRecord, PointRecord};
@@ -138,7 +139,7 @@ impl Catalog {
         kind: EventKind,
         data: &serde_json::Value,
     ) -> Result<()> {
-        schema::crash_point();
+        crash_point();
         self.connection()
             .execute(
                 "insert into event (run, seq, at, step, attempt, kind, data)
@@ -146,7 +147,7 @@ impl Catalog {
                 params![run, at.to_string(), step, attempt, to_json(&kind)?, to_json(data)?],
             )
             .or_fail(|| format!("cannot journal the step {step:?} of run {run}"))?;
-        schema::crash_point();
+        crash_point();
         Ok(())
     }
 

@@ -55,6 +55,13 @@ struct Opened {
     reader: BlobReader,
 }
 
+/// What is kept of an entry that was found; never its list of blobs.
+struct Match {
+    point: String,
+    size: u64,
+    shown: Value,
+}
+
 /// Runs `ls`.
 pub fn ls(global: &Global, arguments: &LsArguments) -> Result<u8> {
     let opened = open_point(global, &arguments.point)?;
@@ -92,17 +99,21 @@ pub fn find(global: &Global, arguments: &FindArguments) -> Result<u8> {
         browse::walk(&reader, &tree_id(&point.tree)?, &mut |entry| {
             let subject = if by_name { &entry.node.name } else { &entry.path };
             if glob.is_match(OsStr::from_bytes(subject)) {
-                matches.push((point.id.clone(), entry.clone()));
+                matches.push(Match { point: point.id.clone(), size: entry.node.size, shown: entry_json(entry) });
             }
             Ok(())
         })?;
     }
     if global.json {
-        let matches: Vec<Value> = matches.iter().map(match_json).collect();
-        output::json(&json!({ "matches": matches }))?;
+        let with_point = |Match { point, mut shown, .. }| {
+            shown["point"] = json!(point);
+            shown
+        };
+        output::json(&json!({ "matches": matches.into_iter().map(with_point).collect::<Vec<Value>>() }))?;
     } else {
-        let row = |(point, entry): &(String, Entry)| {
-            vec![point.clone(), humane::bytes(entry.node.size), byte_path::escape(&entry.path)]
+        let row = |found: &Match| {
+            let path = found.shown["path"].as_str().unwrap_or_default().to_owned();
+            vec![found.point.clone(), humane::bytes(found.size), path]
         };
         output::table(&["POINT", "SIZE>", "PATH"], &matches.iter().map(row).collect::<Vec<_>>())?;
     }
@@ -173,12 +184,6 @@ fn entry_json(entry: &Entry) -> Value {
         "mode": format!("{:04o}", node.mode), "uid": node.uid, "gid": node.gid, "modified": node.modified,
         "link_target": node.link_target.as_deref().map(byte_path::escape),
     })
-}
-
-fn match_json((point, entry): &(String, Entry)) -> Value {
-    let mut value = entry_json(entry);
-    value["point"] = json!(point);
-    value
 }
 
 fn entry_row(entry: &Entry) -> Vec<String> {

@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use super::crash_point::crash_point;
 
 /// Names of files that are being written begin with it; after a crash they are left over and mean nothing.
 const TEMPORARY_PREFIX: &str = ".writing-";
@@ -40,6 +42,7 @@ pub fn create_directories(directory: &Path) -> io::Result<()> {
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = write_temporary(path, bytes, mode)?;
     temporary.persist(path).map_err(|error| error.error)?;
+    crash_point();
     sync_directory(parent_of(path))
 }
 
@@ -47,6 +50,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = write_temporary(path, bytes, mode)?;
     temporary.persist_noclobber(path).map_err(|error| error.error)?;
+    crash_point();
     sync_directory(parent_of(path))
 }
 
@@ -62,7 +66,28 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile:
         .tempfile_in(parent_of(path))?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
+    check_written(temporary.as_file_mut(), bytes)?;
+    crash_point();
     Ok(temporary)
+}
+
+/// What was written is read again before it gets its name. A file system that lost a part of it is caught here, not at
+/// the restore.
+fn check_written(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    const PIECE: usize = 64 << 10;
+    file.rewind()?;
+    let mut buffer = vec![0; PIECE.min(bytes.len())];
+    for piece in bytes.chunks(PIECE) {
+        let buffer = &mut buffer[..piece.len()];
+        file.read_exact(buffer)?;
+        if buffer != piece {
+            return Err(io::Error::other("what was read back is not what was written"));
+        }
+    }
+    match file.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("the file is longer than what was written")),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod byte_path;
 pub mod clock;
+pub mod crash_point;
 pub mod durable_file;
 pub mod failure;
 pub mod progress;

@@ -60,7 +60,16 @@ async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<B
         system.progress.warn(&format!("continuing the backup run {} that was interrupted", run.id()));
         let began_reading =
             run.events()?.iter().any(|event| event.kind == EventKind::Succeeded && event.step.starts_with("read "));
-        done.push(perform(&run, system, repository, &run.input()?, true, began_reading).await?);
+        let request = run.input();
+        let performed = match request {
+            Ok(request) => perform(&run, system, repository, &request, true, began_reading).await,
+            Err(failure) => Err(failure),
+        };
+        match performed {
+            Ok(performed) => done.push(performed),
+            // It stays to be continued; what was asked for now is tried all the same.
+            Err(failure) => system.progress.warn(&format!("the run {} could not be continued: {failure}", run.id())),
+        }
     }
     Ok(done)
 }

@@ -88,11 +88,19 @@ pub async fn continue_interrupted(system: &System, isolated: &Isolated) -> Resul
     for row in unfinished(system, KIND)? {
         let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
         system.progress.warn(&format!("continuing the drill run {} that was interrupted", run.id()));
-        let request: DrillRequest = run.input()?;
-        let policy = stored_policy(system, &request.policy)?;
-        done.push(perform(&run, system, policy, &request, isolated.clone()).await?);
+        match continue_one(&run, system, isolated).await {
+            Ok(drill) => done.push(drill),
+            // It stays to be continued; what was asked for now is tried all the same.
+            Err(failure) => system.progress.warn(&format!("the drill {} could not be continued: {failure}", run.id())),
+        }
     }
     Ok(done)
+}
+
+async fn continue_one(run: &Run, system: &System, isolated: &Isolated) -> Result<DrillDone> {
+    let request: DrillRequest = run.input()?;
+    let policy = stored_policy(system, &request.policy)?;
+    perform(run, system, policy, &request, isolated.clone()).await
 }
 
 async fn perform(

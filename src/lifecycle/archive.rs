@@ -49,6 +49,10 @@ pub async fn archive(
     point: &PointRecord,
 ) -> Result<ArchiveRecord> {
     let id = format!("archive-{}", point.id);
+    if let Some(record) = system.dr.archive(&id)? {
+        system.catalog.put_archive(&record)?;
+        return Ok(record);
+    }
     let path = cold_directory(system)?.join(format!("{}.tar.zst", point.id));
     let object = run
         .step("write archive", || {
@@ -62,11 +66,6 @@ pub async fn archive(
             })
         })
         .await?;
-    run.step("read back", || {
-        let (path, object) = (path.clone(), object.clone());
-        blocking(move || cold_object::read_back(&path, &object))
-    })
-    .await?;
     let record = run.step("record archive", || async { record(run, system, point, &id, &path, &object) }).await?;
     system.catalog.put_archive(&record)?;
     Ok(record)
@@ -76,7 +75,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.or_fail(|| "a worker thread ended unexpectedly".to_owned())?
 }
 
-/// Writes below a temporary name that the next attempt uses again, so that a kill leaves at most one unfinished file.
+/// Writes below a temporary name that the next attempt uses again, so that a kill leaves at most one unfinished file, and
+/// reads the object back before it gets its own name.
 fn write_object(
     repository: &Repository,
     point: &PointRecord,
@@ -87,12 +87,30 @@ fn write_object(
     let doing = || format!("cannot write the archive {}", path.display());
     durable_file::create_directories(directory).or_fail(doing)?;
     let temporary = directory.join(format!(".writing-{}.tar.zst", point.id));
-    let file = std::fs::File::create(&temporary).or_fail(doing)?;
-    let object =
-        cold_object::write(&repository.reader()?, point, &file, progress).map_err(|error| error.context(doing()))?;
-    file.sync_all().or_fail(doing)?;
+    let object = write_temporary(repository, point, &temporary, progress).map_err(|failure| {
+        // Half an archive on a full disk helps nobody.
+        let _ = std::fs::remove_file(&temporary);
+        failure.context(doing())
+    })?;
     std::fs::rename(&temporary, path).or_fail(doing)?;
     durable_file::sync_directory(directory).or_fail(doing)?;
+    Ok(object)
+}
+
+fn write_temporary(
+    repository: &Repository,
+    point: &PointRecord,
+    temporary: &Path,
+    progress: &dyn crate::ground::Progress,
+) -> Result<ColdObject> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let doing = || "cannot write it".to_owned();
+    // Files that only their owner may read are in it.
+    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary);
+    let file = opened.or_fail(doing)?;
+    let object = cold_object::write(&repository.reader()?, point, &file, progress)?;
+    file.sync_all().or_fail(doing)?;
+    cold_object::read_back(temporary, &object)?;
     Ok(object)
 }
 

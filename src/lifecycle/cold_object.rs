@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Progress, Result};
+use crate::ground::{Failure, Progress, Result, byte_path};
 use crate::repository::{BlobId, BlobKind, BlobReader, Node, NodeKind};
 use crate::site::records::PointRecord;
 
@@ -73,9 +73,9 @@ pub fn write(reader: &BlobReader, point: &PointRecord, file: &File, progress: &d
         ColdWriter { tar: tar::Builder::new(encoder), reader, progress, sums: Vec::new(), linked: HashMap::new() };
     let record = serde_json::to_vec_pretty(point).or_fail(doing)?;
     writer.plain_file(RECORD_NAME, &record)?;
-    let mut tree = [0; 32];
-    hex::decode_to_slice(&point.tree, &mut tree).or_fail(|| format!("the point {} names no tree", point.id))?;
-    writer.directory(&BlobId(tree), b"data")?;
+    let tree = BlobId::from_hex(&point.tree);
+    let tree = tree.ok_or_else(|| Failure::failed(format!("the point {} names no tree", point.id)))?;
+    writer.tree(&tree)?;
     let sums = std::mem::take(&mut writer.sums);
     writer.plain_file(SUMS_NAME, &sums)?;
     let mut sink = writer.tar.into_inner().and_then(zstd::Encoder::finish).or_fail(doing)?;
@@ -92,12 +92,14 @@ impl ColdWriter<'_> {
         self.tar.append_data(&mut header, name, content).or_fail(|| format!("cannot add {name}"))
     }
 
-    fn directory(&mut self, tree: &BlobId, path: &[u8]) -> Result<()> {
-        for node in self.reader.read_tree(tree)? {
-            let path = [path, b"/", &node.name[..]].concat();
-            self.entry(&node, &path).map_err(|failure| failure.context(String::from_utf8_lossy(&path)))?;
-            if let (NodeKind::Directory, Some(subtree)) = (node.kind, &node.subtree) {
-                self.directory(subtree, &path)?;
+    /// Parents before children. A stack of its own: trees may be deeper than a thread's.
+    fn tree(&mut self, root: &BlobId) -> Result<()> {
+        let mut waiting = vec![(*root, b"data".to_vec())];
+        while let Some((tree, parent)) = waiting.pop() {
+            for node in self.reader.read_tree(&tree)? {
+                let path = [&parent[..], b"/", &node.name[..]].concat();
+                self.entry(&node, &path).map_err(|failure| failure.context(byte_path::escape(&path)))?;
+                waiting.extend(node.subtree.map(|subtree| (subtree, path)));
             }
         }
         Ok(())
