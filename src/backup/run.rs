@@ -14,7 +14,7 @@ use super::capture::{self, CaptureContext, Captured, Earlier};
 use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, NoProgress, Result, byte_path};
+use crate::ground::{Failure, NoProgress, Result, blocking, byte_path};
 use crate::policy::Source;
 use crate::repository::{BlobId, BlobKind, Repository, Snapshot};
 use crate::site::records::{Missing, PointRecord, PointState, RECORD_FORMAT};
@@ -152,9 +152,7 @@ async fn read_source(
     source: &Source,
 ) -> Result<Attempted<SourceRead>> {
     let (run, system, repository, source) = (run.clone(), system.clone(), repository.clone(), source.clone());
-    tokio::task::spawn_blocking(move || read_source_blocking(&run, &system, &repository, &source))
-        .await
-        .or_fail(|| "the backup's worker thread ended unexpectedly".to_owned())?
+    blocking(move || read_source_blocking(&run, &system, &repository, &source)).await
 }
 
 fn read_source_blocking(

@@ -95,6 +95,18 @@ pub trait OrFail<T> {
 
 impl<T, E: fmt::Display> OrFail<T> for std::result::Result<T, E> {
     fn or_fail(self, doing: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Failure::failed(format!("{}: {error}", doing())))
+        self.map_err(|error| Failure::failed(format!("{}: {}", doing(), without_number(&error.to_string()))))
+    }
+}
+
+/// The operating system's words, without the number that Rust puts behind them.
+pub fn os_reason(error: &std::io::Error) -> String {
+    without_number(&error.to_string())
+}
+
+fn without_number(text: &str) -> String {
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_owned(),
+        _ => text.to_owned(),
     }
 }

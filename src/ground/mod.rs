@@ -7,8 +7,12 @@ pub mod durable_file;
 pub mod failure;
 pub mod progress;
 pub mod secret;
+mod work;
 
 pub use clock::Clock;
+pub use failure::os_reason;
 pub use failure::{Failure, FailureKind, Result};
+pub use lifeboat_verify::report::sha256_hex;
 pub use progress::{NoProgress, Progress};
 pub use secret::{Secret, SecretReference};
+pub use work::blocking;

@@ -9,10 +9,10 @@ use crate::backup::run::{self, BackupRequest, SourceOutcome};
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
 use crate::engine::system::{System, repository_password};
-use crate::ground::{Failure, Result};
+use crate::ground::{Failure, Result, sha256_hex};
 use crate::policy::Policy;
 use crate::repository::Repository;
-use crate::site::dr::sha256_hex;
+use crate::site::dr::record_bytes;
 
 /// The kind's word in catalog and ledger.
 pub const KIND: &str = "backup";
@@ -113,7 +113,7 @@ fn point_marks(outcomes: &[SourceOutcome]) -> Result<BTreeMap<String, String>> {
     let mut marks = BTreeMap::new();
     for outcome in outcomes {
         if let SourceOutcome::Point(point) = outcome {
-            marks.insert(point.id.clone(), sha256_hex(&crate::site::dr::record_bytes(point)?));
+            marks.insert(point.id.clone(), sha256_hex(&record_bytes(point)?));
         }
     }
     Ok(marks)

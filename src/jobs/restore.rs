@@ -14,8 +14,7 @@ use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
 use crate::engine::lock::SystemLock;
 use crate::engine::system::System;
-use crate::ground::failure::OrFail;
-use crate::ground::{Failure, FailureKind, Result, byte_path};
+use crate::ground::{Failure, FailureKind, Result, blocking, byte_path};
 use crate::recovery::browse::{self, tree_id};
 use crate::recovery::points::points_at;
 use crate::recovery::restore::{self, RestoreRequest, RestoreSummary};
@@ -267,12 +266,12 @@ async fn restore_part(system: &System, repository: &Repository, part: &Part, wis
     }
     let (repository, progress) = (repository.clone(), std::sync::Arc::clone(&system.progress));
     progress.begin(&format!("restoring {}", point.source), Some(point.bytes));
-    let work = tokio::task::spawn_blocking(move || {
+    let work = blocking(move || {
         let restored = restore::restore(&repository.reader()?, &request, &target, progress.as_ref());
         progress.end();
         restored
     });
-    let summary = work.await.or_fail(|| "the restore's worker thread ended unexpectedly".to_owned())??;
+    let summary = work.await?;
     Ok(restored(point, summary))
 }
 

@@ -11,7 +11,7 @@ use super::cold_object::{self, ColdObject};
 use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Result, byte_path, durable_file};
+use crate::ground::{Failure, Progress, Result, blocking, byte_path, durable_file};
 use crate::policy::{ArchiveRule, ArchiveTarget};
 use crate::repository::Repository;
 use crate::site::records::{ArchiveRecord, PointRecord, PointState, RECORD_FORMAT};
@@ -71,17 +71,13 @@ pub async fn archive(
     Ok(record)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.or_fail(|| "a worker thread ended unexpectedly".to_owned())?
-}
-
 /// Writes below a temporary name that the next attempt uses again, so that a kill leaves at most one unfinished file, and
 /// reads the object back before it gets its own name.
 fn write_object(
     repository: &Repository,
     point: &PointRecord,
     path: &Path,
-    progress: &dyn crate::ground::Progress,
+    progress: &dyn Progress,
 ) -> Result<ColdObject> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let doing = || format!("cannot write the archive {}", path.display());
@@ -101,7 +97,7 @@ fn write_temporary(
     repository: &Repository,
     point: &PointRecord,
     temporary: &Path,
-    progress: &dyn crate::ground::Progress,
+    progress: &dyn Progress,
 ) -> Result<ColdObject> {
     use std::os::unix::fs::OpenOptionsExt;
     let doing = || "cannot write it".to_owned();
@@ -144,7 +140,7 @@ fn record(
 }
 
 /// The points that a rule asks to archive now: old enough, complete, not archived yet, and the newest of their period
-/// (a calendar period in `timezone`) within their source. Pure.
+/// (a calendar period in `timezone`) within their source. A rule without `after` archives by hand only. Pure.
 ///
 /// # Errors
 /// When the time zone is unknown.
@@ -156,7 +152,8 @@ pub fn due(
     now: Timestamp,
 ) -> Result<Vec<PointRecord>> {
     let zone = TimeZone::get(timezone).or_fail(|| format!("the time zone {timezone:?} is unknown"))?;
-    let age = SignedDuration::try_from(rule.after.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+    let Some(after) = rule.after else { return Ok(Vec::new()) };
+    let age = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
     let mut newest: BTreeMap<(String, String), &PointRecord> = BTreeMap::new();
     for point in points.iter().filter(|point| point.state == PointState::Complete) {
         let period = period(&rule.which, point, &zone);

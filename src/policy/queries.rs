@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use crate::ground::sha256_hex;
 
 use super::build::{RESTORE_TIMEOUT, SINGLE_ATTEMPT};
 use super::{Check, CheckKind, Comparison, Expectation, Plan, Policy, Source, SourceKind, Step, StepAction};
@@ -29,7 +29,7 @@ impl Policy {
 
     /// SHA-256 of the text, lower-case hex: the name under which this version of the policy is kept at the DR site.
     pub fn hash(&self) -> String {
-        hex::encode(Sha256::digest(self.text.as_bytes()))
+        sha256_hex(self.text.as_bytes())
     }
 
     /// Script files that any plan uses.

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use lifeboat_verify::events::{Declared, Isolated, Restored, StepOutput};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 use super::plan::{self, Order, StepState};
@@ -162,7 +161,7 @@ fn declaration(context: &DrillContext, steps: Vec<String>, checks: Vec<String>) 
         system: policy.system.clone(),
         drill: context.drill_number,
         plan: context.plan_name.clone(),
-        policy: hex::encode(Sha256::digest(policy.text.as_bytes())),
+        policy: policy.hash(),
         at: context.at.unwrap_or(t0),
         rpo_objective_seconds: policy.objectives.rpo.map(|rpo| rpo.as_secs_f64()),
         rto_objective_seconds: policy.objectives.rto.map(|rto| rto.as_secs_f64()),

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxAttribut
 use rustix::fs::{chmodat, openat, renameat, statx, unlinkat};
 use rustix::io::Errno;
 
-use crate::ground::byte_path;
+use crate::ground::{byte_path, os_reason};
 
 /// Most leftovers that are named.
 const NAMED: usize = 100;
@@ -127,8 +127,7 @@ impl Removal {
 }
 
 fn describe(error: Errno) -> String {
-    let text = std::io::Error::from(error).to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+    os_reason(&error.into())
 }
 
 #[cfg(test)]

@@ -20,12 +20,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::local::LocalStore;
 use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
 use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
-use crate::ground::{Failure, Result, durable_file};
+use crate::ground::{Failure, Result, durable_file, sha256_hex};
 
 const MARKER: &str = "lifeboat.json";
 const POLICY_IN_FORCE: &str = "policy-in-force.json";
@@ -286,11 +285,6 @@ fn foreign(entry: Option<std::fs::DirEntry>) -> bool {
 
 fn record_name(key: &str) -> Option<&str> {
     key.rsplit('/').next()?.strip_suffix(".json")
-}
-
-/// SHA-256 as lower-case hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// A record's bytes as they are stored: what its SHA-256 in the ledger is of.

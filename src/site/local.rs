@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
-use crate::ground::durable_file;
+use crate::ground::{durable_file, os_reason};
 
 /// Objects as files below one directory.
 #[derive(Debug, Clone)]
@@ -38,13 +38,7 @@ fn store_error(doing: &str, path: &Path, error: &io::Error) -> StoreError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
         _ => StoreErrorKind::Other,
     };
-    StoreError { kind, message: format!("cannot {doing} {}: {}", path.display(), reason(error)) }
-}
-
-/// The operating system's words without Rust's `(os error N)`.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+    StoreError { kind, message: format!("cannot {doing} {}: {}", path.display(), os_reason(error)) }
 }
 
 impl ObjectStore for LocalStore {

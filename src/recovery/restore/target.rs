@@ -12,7 +12,7 @@ use rustix::io::{self, Errno};
 
 use super::name::EntryName;
 use super::outcome::Trouble;
-use crate::ground::Failure;
+use crate::ground::{Failure, os_reason};
 
 /// Bytes of a relative path given to one `openat2`; a deeper directory is reached in several calls.
 const PATH_CHUNK_BYTES: usize = 3_900;
@@ -341,8 +341,7 @@ fn replaced_meanwhile() -> Trouble {
 
 /// The reason without the number that the system's text ends with.
 pub(super) fn why(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    os_reason(&errno.into())
 }
 
 /// Sorts a refusal of the operating system: the target as a whole, or this entry.
