@@ -14,6 +14,7 @@ use super::capture::{self, CaptureContext, Captured, Earlier};
 use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
+use crate::ground::progress::WarningsOnly;
 use crate::ground::{Failure, NoProgress, Result, blocking, byte_path};
 use crate::policy::Source;
 use crate::repository::{BlobId, BlobKind, Repository, Snapshot};
@@ -165,7 +166,7 @@ fn read_source_blocking(
     let scratch = system.state.fresh_scratch(run.id())?;
     let reader = repository.reader()?;
     // Capture reports the bytes that it reads; the writer would count them again.
-    let writer = repository.writer(Arc::new(NoProgress))?;
+    let writer = repository.writer(Arc::new(WarningsOnly(Arc::clone(&system.progress))))?;
     let data_time = run.now();
     let clock_suspect = system.clock_suspect(data_time);
     system.progress.begin(&format!("backing up {}", source.name), earlier.as_ref().map(|point| point.bytes));

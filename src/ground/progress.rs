@@ -22,3 +22,15 @@ impl Progress for NoProgress {
     fn end(&self) {}
     fn warn(&self, _message: &str) {}
 }
+
+/// Passes warnings on and nothing else: for work whose bytes are counted elsewhere.
+pub struct WarningsOnly(pub std::sync::Arc<dyn Progress>);
+
+impl Progress for WarningsOnly {
+    fn begin(&self, _stage: &str, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn end(&self) {}
+    fn warn(&self, message: &str) {
+        self.0.warn(message);
+    }
+}

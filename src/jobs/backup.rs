@@ -36,7 +36,7 @@ pub struct BackupDone {
 /// Failed when the DR site cannot be written (the run stays to be continued).
 pub async fn backup(system: &System, request: &BackupRequest) -> Result<Vec<BackupDone>> {
     let repository = system.open_or_create_repository()?;
-    let mut done = continue_with(system, &repository).await?;
+    let mut done = continue_with(system, &repository, Some(request)).await?;
     let asked_is_done = done.last().is_some_and(|last| !last.began_reading && covers(last, system, request));
     if !asked_is_done {
         let _reading = repository.lock_shared(system.clock.now())?;
@@ -49,10 +49,14 @@ pub async fn backup(system: &System, request: &BackupRequest) -> Result<Vec<Back
 /// Continues interrupted backup runs and starts nothing new.
 pub async fn continue_interrupted(system: &System) -> Result<Vec<BackupDone>> {
     let repository = system.open_or_create_repository()?;
-    continue_with(system, &repository).await
+    continue_with(system, &repository, None).await
 }
 
-async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<BackupDone>> {
+async fn continue_with(
+    system: &System,
+    repository: &Repository,
+    asked: Option<&BackupRequest>,
+) -> Result<Vec<BackupDone>> {
     let mut done = Vec::new();
     for row in unfinished(system, KIND)? {
         let _reading = repository.lock_shared(system.clock.now())?;
@@ -60,13 +64,16 @@ async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<B
         system.progress.warn(&format!("continuing the backup run {} that was interrupted", run.id()));
         let began_reading =
             run.events()?.iter().any(|event| event.kind == EventKind::Succeeded && event.step.starts_with("read "));
-        let request = run.input();
+        let request = run.input::<BackupRequest>();
+        let is_the_asked_one = !began_reading && request.as_ref().ok() == asked;
         let performed = match request {
             Ok(request) => perform(&run, system, repository, &request, true, began_reading).await,
             Err(failure) => Err(failure),
         };
         match performed {
             Ok(performed) => done.push(performed),
+            // Another run beside it would fail in the same way, and both would have to be continued.
+            Err(failure) if is_the_asked_one => return Err(failure),
             // It stays to be continued; what was asked for now is tried all the same.
             Err(failure) => system.progress.warn(&format!("the run {} could not be continued: {failure}", run.id())),
         }
