@@ -31,7 +31,7 @@ pub struct BackupRequest {
 #[derive(Debug, Clone)]
 pub enum SourceOutcome {
     /// A point was made; it may be partial.
-    Point(PointRecord),
+    Point(Box<PointRecord>),
     /// No point was made, and why.
     Failed { source: String, error: String },
 }
@@ -97,7 +97,7 @@ async fn back_up_source(run: &Run, system: &System, repository: &Repository, sou
         run.step(&format!("record {name}"), || async { record_point(run, system, source, &read, &snapshot) }).await?;
     // Outside of the step: the catalog is a cache, and a continued run must enter the point all the same.
     system.catalog.put_point(&record)?;
-    Ok(SourceOutcome::Point(record))
+    Ok(SourceOutcome::Point(Box::new(record)))
 }
 
 /// Reads the source, or takes what a process before this one read: that only when everything of it is still stored.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use lifeboat_verify::events::{Event, EventKind};
+use lifeboat_verify::report::Report;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,23 @@ pub struct DrillRow {
     pub verdict: String,
     pub rpo_seconds: Option<f64>,
     pub rto_seconds: Option<f64>,
+}
+
+impl DrillRow {
+    /// What is listed of a report.
+    pub fn of(report: &Report) -> Self {
+        Self {
+            system: report.system.clone(),
+            drill: report.drill,
+            run: report.run.clone(),
+            plan: report.plan.clone(),
+            finished: report.finished,
+            passed: report.passed,
+            verdict: report.verdict.overall.word().to_owned(),
+            rpo_seconds: report.rpo_seconds,
+            rto_seconds: report.rto_seconds,
+        }
+    }
 }
 
 /// The catalog of one state directory.
@@ -129,22 +147,24 @@ impl Catalog {
         Ok(runs.into_iter().next())
     }
 
-    /// Appends an event and gives it its number.
+    /// Appends an event and gives it its number. The time is read together with the number, so that events of parallel
+    /// steps lie in the order of their times.
     pub fn append_event(
         &self,
         run: &str,
-        at: Timestamp,
+        now: &dyn Fn() -> Timestamp,
         step: &str,
         attempt: u32,
         kind: EventKind,
         data: &serde_json::Value,
     ) -> Result<()> {
         crash_point();
-        self.connection()
+        let connection = self.connection();
+        connection
             .execute(
                 "insert into event (run, seq, at, step, attempt, kind, data)
                  select ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6 from event where run = ?1",
-                params![run, at.to_string(), step, attempt, to_json(&kind)?, to_json(data)?],
+                params![run, now().to_string(), step, attempt, to_json(&kind)?, to_json(data)?],
             )
             .or_fail(|| format!("cannot journal the step {step:?} of run {run}"))?;
         crash_point();
@@ -215,6 +235,22 @@ impl Catalog {
                 params![drill.system, drill.drill.cast_signed(), drill.run, to_json(drill)?],
             )
             .or_fail(|| format!("cannot enter drill {} in the catalog", drill.drill))?;
+        Ok(())
+    }
+
+    /// The id of the DR site that this machine backs the system up to, once it did.
+    pub fn dr_site(&self, system: &str) -> Result<Option<String>> {
+        self.connection()
+            .query_row("select id from dr_site where system = ?1", params![system], |row| row.get(0))
+            .optional()
+            .or_fail(|| "cannot read the catalog".to_owned())
+    }
+
+    /// Notes the id of a system's DR site.
+    pub fn put_dr_site(&self, system: &str, id: &str) -> Result<()> {
+        self.connection()
+            .execute("insert or ignore into dr_site (system, id) values (?1, ?2)", params![system, id])
+            .or_fail(|| "cannot note the DR site in the catalog".to_owned())?;
         Ok(())
     }
 
@@ -311,15 +347,15 @@ mod tests {
             summary: None,
         };
         catalog.create_run(&run).unwrap();
-        catalog.append_event("r1", at, "a", 1, EventKind::Started, &serde_json::Value::Null).unwrap();
-        catalog.append_event("r1", at, "a", 1, EventKind::Succeeded, &serde_json::json!({"x": 1})).unwrap();
+        catalog.append_event("r1", &|| at, "a", 1, EventKind::Started, &serde_json::Value::Null).unwrap();
+        catalog.append_event("r1", &|| at, "a", 1, EventKind::Succeeded, &serde_json::json!({"x": 1})).unwrap();
         let events = catalog.events("r1").unwrap();
         assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(events[1].at, at);
         assert_eq!(catalog.unfinished_runs("shop").unwrap(), [run]);
         catalog.finish_run("r1", at, "done", "all good").unwrap();
         assert_eq!(catalog.unfinished_runs("shop").unwrap(), []);
-        let twice = catalog.append_event("r1", at, "a", 2, EventKind::Succeeded, &serde_json::Value::Null);
+        let twice = catalog.append_event("r1", &|| at, "a", 2, EventKind::Succeeded, &serde_json::Value::Null);
         assert!(twice.is_err(), "a step succeeds once");
     }
 }

@@ -44,6 +44,7 @@ create table point (
 ) strict;
 create index point_by_system on point (system, sequence);
 create table archive (id text primary key, system text not null, record text not null) strict;
+create table dr_site (system text primary key, id text not null) strict;
 create table drill (
     system text not null,
     number integer not null,

@@ -83,7 +83,7 @@ fn points(done: &BackupDone) -> Vec<&PointRecord> {
     done.outcomes
         .iter()
         .filter_map(|outcome| match outcome {
-            SourceOutcome::Point(point) => Some(point),
+            SourceOutcome::Point(point) => Some(point.as_ref()),
             SourceOutcome::Failed { .. } => None,
         })
         .collect()

@@ -15,8 +15,9 @@ use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::jobs::drill::{self, DrillDone, DrillRequest};
 use crate::policy::{ArchiveTarget, Policy, StepAction};
-use crate::recovery::isolate;
+use crate::recovery::{isolate, points_at};
 use crate::report::{self, humane};
+use crate::site::dr::report_directory;
 
 /// Arguments of `drill`.
 #[derive(Debug, Args)]
@@ -81,6 +82,9 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     if arguments.dry_run {
         return dry_run(global, &plan);
     }
+    if let Some(at) = arguments.at.filter(|_| !arguments.continue_only) {
+        check_moment(&system, at)?;
+    }
     // Opened before the primary is hidden, to say a wrong password before anything starts.
     system.open_repository()?;
     let isolated = isolate::isolate(&isolate::primary_paths(&policy), &kept_paths(&system, &policy)?);
@@ -102,6 +106,21 @@ fn new_drill(system: &System, policy: Policy, arguments: &Arguments, isolated: I
         identity: identity(),
     };
     block_on(drill::drill(system, policy, &request, isolated))
+}
+
+fn check_moment(system: &System, at: Timestamp) -> Result<()> {
+    let points = system.catalog.points(&system.policy.system)?;
+    let usable = system.policy.sources.iter().any(|source| points_at(&points, &source.name, Some(at)).is_some());
+    if at > system.clock.now() {
+        return Err(Failure::wrong_input(format!(
+            "{at} is in the future: no disaster can be assumed to have happened then"
+        )));
+    }
+    if !usable {
+        return Err(Failure::wrong_input(format!("no recovery point was usable at {at}"))
+            .hint("`lifeboat points` lists what there is"));
+    }
+    Ok(())
 }
 
 fn no_plan(policy: &Policy, name: &str) -> Failure {
@@ -206,26 +225,18 @@ pub fn list(global: &Global, arguments: &ListArguments) -> Result<u8> {
 /// Runs `report`.
 pub fn report(global: &Global, arguments: &ReportArguments) -> Result<u8> {
     let system = global.open_system(global.policy_of(arguments.system.as_deref())?)?;
-    let directory = format!("reports/{:06}", arguments.drill);
-    let read = |name: &str| {
-        let bytes = system.dr.store().get(&format!("{directory}/{name}")).map_err(|error| {
-            Failure::wrong_input(format!("there is no report of drill {}: {error}", arguments.drill))
-                .hint("`lifeboat drills` lists them")
-        })?;
-        String::from_utf8(bytes).or_fail(|| format!("the report of drill {} is damaged", arguments.drill))
-    };
-    let format = arguments.format.or(global.json.then_some(Format::Json));
-    match format {
-        Some(Format::Html) => output::print(&read("report.html")?)?,
-        Some(Format::Json) => output::print(&read("report.json")?)?,
+    // Read first whatever is asked for: a damaged report is not handed on.
+    let stored = system.dr.report(arguments.drill)?;
+    let page = format!("{}/report.html", report_directory(arguments.drill));
+    match arguments.format.or(global.json.then_some(Format::Json)) {
+        Some(Format::Html) => {
+            let bytes = system.dr.store().get(&page)?;
+            output::print(&String::from_utf8(bytes).or_fail(|| format!("the page {page} is damaged"))?)?;
+        }
+        Some(Format::Json) => output::print(&String::from_utf8_lossy(&stored.to_bytes()))?,
         None => {
-            let stored: Report = serde_json::from_str(&read("report.json")?)
-                .or_fail(|| format!("the report of drill {} is damaged", arguments.drill))?;
             output::print(&report::text(&stored))?;
-            output::line(&format!(
-                "report: {}",
-                Path::new(&system.dr.describe()).join(&directory).join("report.html").display()
-            ))?;
+            output::line(&format!("report: {}", Path::new(&system.dr.describe()).join(&page).display()))?;
         }
     }
     Ok(0)

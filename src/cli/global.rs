@@ -156,10 +156,14 @@ impl Global {
         Ok(System { scripts, ..self.open(file, DrSite::open_local)? })
     }
 
-    /// As [`Global::open_system_with_scripts`], making its DR site at the first backup.
+    /// As [`Global::open_system_with_scripts`], making its DR site at the first backup; never in place of one that this
+    /// machine has backed up to before.
     pub fn open_or_create_system(&self, file: PolicyFile) -> Result<System> {
         let scripts = read_scripts(&file)?;
-        Ok(System { scripts, ..self.open(file, DrSite::open_or_create_local)? })
+        let (_, catalog) = self.catalog()?;
+        let first = catalog.dr_site(&file.policy.system)?.is_none();
+        let open = if first { DrSite::open_or_create_local } else { DrSite::open_local };
+        Ok(System { scripts, ..self.open(file, open)? })
     }
 
     fn open(&self, file: PolicyFile, open: impl Fn(&Path, &str) -> Result<DrSite>) -> Result<System> {
@@ -175,7 +179,8 @@ impl Global {
             progress: self.terminal(),
             host: host_name(),
         };
-        system.refresh_catalog()?;
+        system.recognise_dr_site()?;
+        system.refresh_catalog()?.iter().for_each(|damage| system.progress.warn(damage));
         Ok(system)
     }
 }

@@ -43,11 +43,10 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
-    if let Some(reference) = &arguments.repository_password {
-        if SecretReference::parse(reference).is_none() {
-            return Err(Failure::wrong_input("--repository-password is no reference")
-                .hint("write env:NAME, file:PATH or command:...; never the password itself"));
-        }
+    let reference = arguments.repository_password.as_deref();
+    if reference.is_some_and(|reference| SecretReference::parse(reference).is_none()) {
+        return Err(Failure::wrong_input("--repository-password is no reference")
+            .hint("write env:NAME, file:PATH or command:...; never the password itself"));
     }
     let policies = absolute(&global.policies())?;
     let path = policies.join(format!("{}.toml", arguments.system));

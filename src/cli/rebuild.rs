@@ -8,8 +8,8 @@ use serde_json::json;
 use super::global::{Global, PolicyFile, read_policy};
 use super::output;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Progress, Result, SecretReference};
-use crate::jobs::rebuild::{Filled, bring_back_policy, fill_catalog};
+use crate::ground::{Failure, Result, SecretReference};
+use crate::jobs::rebuild::bring_back_policy;
 use crate::site::DrSite;
 
 /// Arguments of `rebuild`.
@@ -34,9 +34,13 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         crate::repository::Repository::open(dr.repository_store(), &reference.resolve()?).map_err(Failure::from)?;
     }
     let (path, _) = bring_back_policy(&dr, &from, password.as_ref(), &policies)?;
-    let (_, catalog) = global.catalog()?;
-    let Filled { points, archives, drills, damage } = fill_catalog(&dr, &catalog)?;
     let system = global.open_system(PolicyFile { policy: read_policy(&path)?, path: path.clone() })?;
+    // Everything readable is in the catalog now: what a second look still reports is damaged.
+    let damage = system.refresh_catalog()?;
+    let name = dr.system();
+    let points = system.catalog.points(name)?.len();
+    let archives = system.catalog.archives(name)?.len();
+    let drills = system.catalog.drills(name)?.len();
     let unlocked = system.open_repository();
     if global.json {
         output::json(&json!({
@@ -55,7 +59,6 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             "put the password where the policy looks for it, or name another place with --repository-password REF",
         ));
     }
-    damage.iter().for_each(|sentence| global.terminal().warn(sentence));
     Ok(if damage.is_empty() { 0 } else { 3 })
 }
 

@@ -175,6 +175,12 @@ fn breach(
     now: Timestamp,
 ) -> Option<String> {
     let Some(point) = last else { return Some(format!("{source}: there is no recovery point")) };
+    if is_partial(point) {
+        return Some(format!(
+            "{source}: there is no complete recovery point, the newest lacks {} entries",
+            point.missing_count
+        ));
+    }
     let objective = objective?.as_secs_f64();
     let age = age(point, now);
     (age > objective).then(|| {
@@ -191,7 +197,9 @@ fn print(status: &SystemStatus) -> Result<()> {
     output::line(&format!("{}: {health}", status.system))?;
     let row = |source: &SourceStatus| {
         let age = source.age_seconds.map_or_else(|| "-".to_owned(), humane::duration);
-        vec![source.source.clone(), age, source.last_point.clone().unwrap_or_else(|| "none".to_owned())]
+        let partial = if source.state == Some(PointState::Partial) { " (partial)" } else { "" };
+        let point = source.last_point.as_ref().map_or_else(|| "none".to_owned(), |point| format!("{point}{partial}"));
+        vec![source.source.clone(), age, point]
     };
     output::table(&["SOURCE", "AGE>", "LAST GOOD POINT"], &status.sources.iter().map(row).collect::<Vec<_>>())?;
     if let Some(drill) = &status.last_drill {

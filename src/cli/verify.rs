@@ -5,10 +5,12 @@ use serde_json::json;
 
 use super::global::Global;
 use super::output;
+use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::report::humane;
 use crate::repository::VerifyDepth;
+use lifeboat_verify::chain::Entry;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -35,6 +37,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     system.progress.end();
     let mut report = report?;
     let snapshots: Vec<String> = repository.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
+    report.damage.extend(records_against_ledger(&system)?);
     let (points, damaged) = system.dr.points()?;
     report.damage.extend(damaged);
     for point in points {
@@ -70,6 +73,29 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         report.damage.len()
     ))
     .hint("restore what you need from points that are whole, and copy the repository before anything is mended"))
+}
+
+/// Records that the ledger saw being written and that are gone or different now. An entry that cannot be read vouches for
+/// nothing; `ledger verify` tells of it.
+fn records_against_ledger(system: &System) -> Result<Vec<String>> {
+    let mut damage = Vec::new();
+    for (number, bytes) in system.ledger().entries()? {
+        let Ok(entry) = Entry::from_bytes(&bytes) else {
+            damage.push(format!("entry {number} of the ledger cannot be read"));
+            continue;
+        };
+        for mark in entry.points {
+            match system.dr.record_sha256(&mark.id)? {
+                None => damage.push(format!("the record of the recovery point {} is gone", mark.id)),
+                Some(sha256) if sha256 != mark.record_sha256 => {
+                    damage
+                        .push(format!("the record of the recovery point {} is not the one that was written", mark.id));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(damage)
 }
 
 fn random_seed() -> Result<u64> {

@@ -54,6 +54,9 @@ pub async fn close(run: &Run, system: &System, kind: &str, closing: Closing) -> 
             system.dr.put_evidence(&format!("runs/{}.jsonl", run.id()), &journal)
         })
         .await?;
+    if let Err(damage) = system.ledger().latest_time() {
+        system.progress.warn(&format!("{damage}; `lifeboat ledger verify` tells more"));
+    }
     run.step("enter in ledger", || async {
         system.ledger().append_once(run.id(), |number, previous| Entry {
             format: ENTRY_FORMAT,

@@ -60,7 +60,7 @@ impl Run {
     /// Takes up a run whose process died; notes so in its journal.
     pub fn resume(catalog: &Arc<Catalog>, clock: &dyn Clock, row: RunRow) -> Result<Self> {
         let now = clock.now();
-        catalog.append_event(&row.id, now, "run", 1, EventKind::Continued, &Value::Null)?;
+        catalog.append_event(&row.id, &|| now, "run", 1, EventKind::Continued, &Value::Null)?;
         Ok(Self::new(row, catalog, now, true))
     }
 
@@ -135,7 +135,7 @@ impl Run {
     }
 
     fn journal(&self, step: &str, attempt: u32, kind: EventKind, data: &Value) -> Result<()> {
-        self.catalog.append_event(&self.row.id, self.now(), step, attempt, kind, data)
+        self.catalog.append_event(&self.row.id, &|| self.now(), step, attempt, kind, data)
     }
 
     /// The journal so far, in order.

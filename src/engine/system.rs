@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::lock::SystemLock;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DrillRow};
 use crate::ground::failure::OrFail;
-use crate::ground::{Clock, Failure, Progress, Result, SecretReference, durable_file};
+use crate::ground::{Clock, Failure, Progress, Result, SecretReference, durable_file, os_reason};
 use crate::ledger::Ledger;
 use crate::policy::{DrLocation, Policy, Primary};
 use crate::repository::{KeyStrength, Repository, RepositoryError};
@@ -24,6 +24,7 @@ pub struct StateDirectory {
 impl StateDirectory {
     /// Makes the directory, readable by its owner alone.
     pub fn open(root: &Path) -> Result<Self> {
+        use rustix::fs::{Access, access};
         use std::os::unix::fs::PermissionsExt;
         let doing = || format!("cannot use the state directory {}", root.display());
         let fresh = !root.exists();
@@ -31,6 +32,10 @@ impl StateDirectory {
         if fresh {
             std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).or_fail(doing)?;
         }
+        access(root, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+            Failure::wrong_input(format!("{}: {}", doing(), os_reason(&error.into())))
+                .hint("it belongs to another user or is read-only: give --state DIR on a place of your own")
+        })?;
         Ok(Self { root: root.canonicalize().or_fail(doing)? })
     }
 
@@ -125,27 +130,50 @@ impl System {
         failure.hint(format!("the policy takes the password from {reference}"))
     }
 
-    /// Enters points and archives of the DR site that the catalog does not know. Records that cannot be read are
-    /// warned of: one damaged object must not stop a backup or a restore.
-    pub fn refresh_catalog(&self) -> Result<()> {
+    /// Enters what the DR site holds and the catalog does not know: points, archives, drills. Gives a sentence for each
+    /// record that cannot be read: one damaged object must not stop a backup or a restore.
+    pub fn refresh_catalog(&self) -> Result<Vec<String>> {
         let name = &self.policy.system;
+        let mut damage = Vec::new();
         let known: HashSet<String> = self.catalog.points(name)?.into_iter().map(|point| point.id).collect();
         for id in self.dr.point_ids()?.into_iter().filter(|id| !known.contains(id)) {
             match self.dr.point(&id) {
-                Ok(Some(point)) => self.catalog.put_point(&point)?,
-                Ok(None) => {}
-                Err(failure) => self.progress.warn(&failure.message),
+                Ok(point) => point.iter().try_for_each(|point| self.catalog.put_point(point))?,
+                Err(failure) => damage.push(failure.message),
             }
         }
         let known: HashSet<String> = self.catalog.archives(name)?.into_iter().map(|archive| archive.id).collect();
         for id in self.dr.archive_ids()?.into_iter().filter(|id| !known.contains(id)) {
             match self.dr.archive(&id) {
-                Ok(Some(archive)) => self.catalog.put_archive(&archive)?,
-                Ok(None) => {}
-                Err(failure) => self.progress.warn(&failure.message),
+                Ok(archive) => archive.iter().try_for_each(|archive| self.catalog.put_archive(archive))?,
+                Err(failure) => damage.push(failure.message),
             }
         }
-        Ok(())
+        let known: HashSet<u64> = self.catalog.drills(name)?.into_iter().map(|drill| drill.drill).collect();
+        for number in self.dr.report_numbers()?.into_iter().filter(|number| !known.contains(number)) {
+            match self.dr.report(number) {
+                Ok(report) => self.catalog.put_drill(&DrillRow::of(&report))?,
+                Err(failure) => damage.push(failure.message),
+            }
+        }
+        Ok(damage)
+    }
+
+    /// Refuses a DR site that is not the one this machine backed up to: an unmounted or mistaken place.
+    ///
+    /// # Errors
+    /// Wrong input, saying what to do.
+    pub fn recognise_dr_site(&self) -> Result<()> {
+        let name = &self.policy.system;
+        let known = self.catalog.dr_site(name)?;
+        if known.as_deref().is_none_or(|known| known == self.dr.id()) {
+            return self.catalog.put_dr_site(name, self.dr.id());
+        }
+        Err(Failure::wrong_input(format!(
+            "{} is not the DR site that this machine backs {name:?} up to",
+            self.dr.describe()
+        ))
+        .hint("check what is mounted there; to work with the other site, give another --state DIR"))
     }
 
     /// Why this machine's clock cannot be right: the ledger has a later time than now. A ledger that cannot be read

@@ -19,6 +19,7 @@ use crate::ground::{Failure, Result};
 use crate::policy::{self, Policy};
 use crate::recovery::drill::{DrillContext, drill as carry_out};
 use crate::report::html;
+use crate::site::dr::report_directory;
 
 /// The kind's word in catalog and ledger.
 pub const KIND: &str = "drill";
@@ -70,9 +71,7 @@ fn stored_policy(system: &System, hash: &str) -> Result<Policy> {
 pub fn next_number(system: &System) -> Result<u64> {
     let known = system.catalog.drills(&system.policy.system)?.iter().map(|drill| drill.drill).max().unwrap_or(0);
     let begun = unfinished(system, KIND)?.len() as u64;
-    let stored = system.dr.store().list("reports/")?;
-    let number = |key: &str| key.split('/').nth(1)?.parse::<u64>().ok();
-    let stored = stored.iter().filter_map(|object| number(&object.key)).max().unwrap_or(0);
+    let stored = system.dr.report_numbers()?.into_iter().max().unwrap_or(0);
     Ok(known.max(stored) + begun + 1)
 }
 
@@ -139,7 +138,7 @@ async fn perform(
 
 /// The evidence is what the journal said at the moment the plan ended; it is stored before anything is derived from it.
 async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<DrillDone> {
-    let directory = format!("reports/{:06}", request.number);
+    let directory = report_directory(request.number);
     let journal: String = run
         .step(KEEP_EVIDENCE, || async {
             let events: Vec<_> = run.events()?.into_iter().take_while(|event| event.step != KEEP_EVIDENCE).collect();
@@ -169,7 +168,7 @@ async fn report(run: &Run, system: &System, request: &DrillRequest) -> Result<Dr
 
 async fn enter(run: &Run, system: &System, report: &Report, report_sha256: String, journal: Vec<u8>) -> Result<()> {
     let verdict = report.verdict.overall.word().to_owned();
-    system.catalog.put_drill(&drill_row(report, run.now()))?;
+    system.catalog.put_drill(&DrillRow::of(report))?;
     let outcome = if report.passed { Outcome::Done } else { Outcome::Failed };
     let mut closing = Closing::new(outcome, format!("drill {}: {verdict}", report.drill));
     closing.journal = Some(journal);
@@ -181,19 +180,4 @@ async fn enter(run: &Run, system: &System, report: &Report, report_sha256: Strin
         rto_seconds: report.rto_seconds,
     });
     close(run, system, KIND, closing).await
-}
-
-/// What the catalog lists of a report.
-pub fn drill_row(report: &Report, finished: Timestamp) -> DrillRow {
-    DrillRow {
-        system: report.system.clone(),
-        drill: report.drill,
-        run: report.run.clone(),
-        plan: report.plan.clone(),
-        finished,
-        passed: report.passed,
-        verdict: report.verdict.overall.word().to_owned(),
-        rpo_seconds: report.rpo_seconds,
-        rto_seconds: report.rto_seconds,
-    }
 }

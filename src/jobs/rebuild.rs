@@ -1,11 +1,8 @@
-//! A new machine, nothing but the DR site and the password: the policy, the catalog and all that follows from them.
+//! A new machine, nothing but the DR site and the password: the policy comes back from there. The catalog follows when
+//! the system is opened.
 
 use std::path::{Path, PathBuf};
 
-use lifeboat_verify::report::Report;
-
-use super::drill::drill_row;
-use crate::catalog::Catalog;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference, durable_file};
 use crate::site::DrSite;
@@ -67,38 +64,6 @@ fn relocate(text: &str, dr_path: &Path, password: Option<&SecretReference>) -> R
         set(&mut document["dr"]["repository_password"], &reference.to_string());
     }
     Ok(document.to_string())
-}
-
-/// What a catalog was filled with, and a sentence for each record that could not be read.
-#[derive(Debug, Default)]
-pub struct Filled {
-    pub points: usize,
-    pub archives: usize,
-    pub drills: usize,
-    pub damage: Vec<String>,
-}
-
-/// Fills the catalog from the DR site. A damaged record loses itself and nothing else.
-pub fn fill_catalog(dr: &DrSite, catalog: &Catalog) -> Result<Filled> {
-    let (points, mut damage) = dr.points()?;
-    points.iter().try_for_each(|point| catalog.put_point(point))?;
-    let (archives, more) = dr.archives()?;
-    damage.extend(more);
-    archives.iter().try_for_each(|archive| catalog.put_archive(archive))?;
-    let mut drills = 0;
-    for object in dr.store().list("reports/")? {
-        if !object.key.ends_with("/report.json") {
-            continue;
-        }
-        match serde_json::from_slice::<Report>(&dr.store().get(&object.key)?) {
-            Ok(report) => {
-                catalog.put_drill(&drill_row(&report, report.finished))?;
-                drills += 1;
-            }
-            Err(error) => damage.push(format!("the report {} at the DR site is damaged: {error}", object.key)),
-        }
-    }
-    Ok(Filled { points: points.len(), archives: archives.len(), drills, damage })
 }
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ fn no_point(system: &System, id: &str) -> Failure {
 /// be written.
 pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish) -> Result<(String, Vec<Restored>)> {
     let repository = system.open_repository()?;
+    require_outside_dr(system, wish)?;
     if !wish.overwrite {
         require_empty(wish)?;
     }
@@ -238,6 +239,18 @@ const ENDED: &str = "ended";
 struct Ending {
     outcome: Outcome,
     summary: String,
+}
+
+/// A restore into the DR site would bury the backups under what they hold.
+fn require_outside_dr(system: &System, wish: &RestoreWish) -> Result<()> {
+    let target = path_of(&wish.target)?;
+    let dr = PathBuf::from(system.dr.describe());
+    let existing = target.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()).unwrap_or_default();
+    if existing.starts_with(dr.canonicalize().unwrap_or(dr)) {
+        return Err(Failure::wrong_input(format!("the restore target {} lies inside the DR site", target.display()))
+            .hint("name a directory elsewhere"));
+    }
+    Ok(())
 }
 
 fn require_empty(wish: &RestoreWish) -> Result<()> {

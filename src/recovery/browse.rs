@@ -84,7 +84,11 @@ pub fn stream(reader: &BlobReader, tree: &BlobId, path: &[u8], output: &mut dyn 
     let entry = entry.ok_or_else(|| Failure::wrong_input(format!("{} is no file", byte_path::escape(path))))?;
     for blob in &entry.node.content {
         let content = reader.read(BlobKind::Data, blob).map_err(Failure::from)?;
-        output.write_all(&content).or_fail(|| "cannot write to standard output".to_owned())?;
+        match output.write_all(&content) {
+            // The reader has seen enough, as `head` has.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written.or_fail(|| "cannot write the file's content".to_owned())?,
+        }
     }
-    output.flush().or_fail(|| "cannot write to standard output".to_owned())
+    output.flush().or_fail(|| "cannot write the file's content".to_owned())
 }

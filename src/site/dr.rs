@@ -18,12 +18,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use lifeboat_verify::report::Report;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::local::LocalStore;
 use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
 use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
+use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, durable_file, sha256_hex};
 
 const MARKER: &str = "lifeboat.json";
@@ -34,6 +36,8 @@ const POLICY_IN_FORCE: &str = "policy-in-force.json";
 struct Marker {
     format: u32,
     system: String,
+    /// Random, to tell this site from another of the same system.
+    id: String,
 }
 
 /// Handle to a system's DR site. Executing a recovery plan needs this and nothing else.
@@ -41,6 +45,7 @@ struct Marker {
 pub struct DrSite {
     store: Arc<dyn ObjectStore>,
     system: String,
+    id: String,
 }
 
 impl From<StoreError> for Failure {
@@ -83,7 +88,7 @@ impl DrSite {
             _ => Failure::from(error),
         })?;
         let marker: Marker = parse(MARKER, &bytes)?;
-        Ok(Self { store, system: marker.system })
+        Ok(Self { store, system: marker.system, id: marker.id })
     }
 
     /// Opens the site in a directory, making it when the directory is empty or absent.
@@ -100,12 +105,20 @@ impl DrSite {
             }
         }
         let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
-        let marker = Marker { format: RECORD_FORMAT, system: system.to_owned() };
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).or_fail(|| "no random bytes to be had".to_owned())?;
+        let id = hex::encode(random);
+        let marker = Marker { format: RECORD_FORMAT, system: system.to_owned(), id: id.clone() };
         match store.put(MARKER, &record_bytes(&marker)?, PutMode::CreateNew) {
-            Ok(()) => Ok(Self { store, system: system.to_owned() }),
+            Ok(()) => Ok(Self { store, system: system.to_owned(), id }),
             Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open_local(directory, system),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Tells this site from another of the same system.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The system it belongs to.
@@ -134,10 +147,9 @@ impl DrSite {
         let hashes: BTreeMap<String, String> =
             scripts.iter().map(|(name, content)| (name.clone(), sha256_hex(content))).collect();
         // One that is damaged is replaced.
-        if let Ok(Some(current)) = self.policy_in_force() {
-            if current.policy == policy && current.scripts == hashes {
-                return Ok(());
-            }
+        let current = self.policy_in_force().ok().flatten();
+        if current.is_some_and(|current| current.policy == policy && current.scripts == hashes) {
+            return Ok(());
         }
         self.put_by_content(&format!("policies/{policy}.toml"), text.as_bytes())?;
         for content in scripts.values() {
@@ -181,6 +193,15 @@ impl DrSite {
         self.get_record(&format!("points/{id}.json"))
     }
 
+    /// SHA-256 of a point's record as it lies there, `None` when it is gone.
+    pub fn record_sha256(&self, id: &str) -> Result<Option<String>> {
+        match self.store.get(&format!("points/{id}.json")) {
+            Ok(bytes) => Ok(Some(sha256_hex(&bytes))),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// All points by rising sequence, and a sentence for each record that cannot be read; the listing is complete, or
     /// an error.
     pub fn points(&self) -> Result<(Vec<PointRecord>, Vec<String>)> {
@@ -217,6 +238,28 @@ impl DrSite {
     /// All archives, and a sentence for each record that cannot be read.
     pub fn archives(&self) -> Result<(Vec<ArchiveRecord>, Vec<String>)> {
         self.list_records("archives/")
+    }
+
+    /// Numbers of the drills whose reports are stored.
+    pub fn report_numbers(&self) -> Result<Vec<u64>> {
+        let objects = self.store.list("reports/")?;
+        let number = |key: &str| key.strip_prefix("reports/")?.strip_suffix("/report.json")?.parse().ok();
+        Ok(objects.iter().filter_map(|object| number(&object.key)).collect())
+    }
+
+    /// A stored report.
+    ///
+    /// # Errors
+    /// Wrong input when there is none of that number; failed when it is damaged.
+    pub fn report(&self, number: u64) -> Result<Report> {
+        let key = format!("{}/report.json", report_directory(number));
+        let bytes = self.store.get(&key).map_err(|error| match error.kind {
+            StoreErrorKind::NotFound => Failure::wrong_input(format!("there is no report of drill {number}"))
+                .hint("`lifeboat drills` lists them"),
+            _ => Failure::from(error),
+        })?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::failed(format!("the report {key} at the DR site is damaged: {error}")))
     }
 
     /// Stores evidence (a run's journal, a report's parts), replacing what an interrupted attempt wrote.
@@ -273,6 +316,11 @@ impl DrSite {
         }
         Ok((records, damage))
     }
+}
+
+/// Where the report of a drill lies.
+pub fn report_directory(number: u64) -> String {
+    format!("reports/{number:06}")
 }
 
 /// Something in a directory that neither an empty file system has of itself nor a first backup killed early leaves.

@@ -1,5 +1,7 @@
 //! A database of orders with known times, written while lifeboat works on it.
 
+#![allow(clippy::disallowed_methods, reason = "tests compare with the machine's clock")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

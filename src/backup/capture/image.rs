@@ -55,6 +55,9 @@ fn capture_device(session: Session<'_>, image: SingleFile, path: &str) -> Result
     let file = duplicate(&image, path)?;
     let size = seek(&file, SeekFrom::End(0))
         .map_err(|error| Failure::failed(format!("cannot tell the size of the device {path}: {error}")))?;
+    if size == 0 {
+        return Err(Failure::failed(format!("the device {path} has no medium: its size is 0")));
+    }
     let mut node = image.node(&session);
     let content = store_range(&session, &file, size, false, BLOCK).map_err(|trouble| fatal(trouble, path))?;
     if content.bytes != size {

@@ -2,8 +2,8 @@
 //!
 //! As root: a mount namespace of its own, in which each primary path is covered. Otherwise the same in a user
 //! namespace where the system allows it, else Landlock, else nothing; what is not proven is said. All children of the
-//! process inherit it. This keeps a drill from leaning on the primary by accident (a script with an old path, a server
-//! that reads its old configuration); a script that runs as root and sets out to leave the namespace can do so.
+//! process inherit it, and started programs cannot undo it: they lack what mounting, tracing and raw devices need. Other
+//! names that the primary's data has on this machine (bind mounts, hard links) are not known and not hidden.
 
 mod landlock;
 mod namespace;
@@ -124,6 +124,9 @@ fn in_namespace(hide: &[Hide], outcome: &mut Isolated) {
         if let Err(error) = namespace::cover(one) {
             outcome.not_proven.push(format!("{} could not be covered: {error}", escape_path(&one.path)));
         }
+    }
+    if let Err(error) = namespace::keep_children_in() {
+        outcome.not_proven.push(format!("scripts of root could uncover what is hidden: {error}"));
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change, mount_remount,
     move_mount, open_tree,
 };
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set};
 
 use super::Hide;
 
@@ -93,5 +93,27 @@ fn cover_file(path: &Path) -> io::Result<()> {
     mount_bind(cover.path(), path)?;
     // Inside a user namespace flags of the mount below may be locked; empty it is all the same.
     let _ = mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, "");
+    Ok(())
+}
+
+/// What a program of root would need to uncover, to enter another process's namespace or to read the disk below.
+const FORBIDDEN_TO_CHILDREN: [CapabilitySet; 5] = [
+    CapabilitySet::SYS_ADMIN,
+    CapabilitySet::SYS_PTRACE,
+    CapabilitySet::SYS_MODULE,
+    CapabilitySet::SYS_RAWIO,
+    CapabilitySet::MKNOD,
+];
+
+/// Takes these capabilities from every program that is started from here on. This process keeps its own: it restores
+/// devices. A user namespace that a child makes has them again, but not over the mounts of this one.
+pub(super) fn keep_children_in() -> io::Result<()> {
+    for capability in FORBIDDEN_TO_CHILDREN {
+        match remove_capability_from_bounding_set(capability) {
+            // Without the right to take them away nobody has them either: not root.
+            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+            removed => removed?,
+        }
+    }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What changes, vanishes or cannot be read is named; what did not change is not read.
 
+#![allow(clippy::disallowed_methods, reason = "tests set files' times against the machine's clock")]
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
