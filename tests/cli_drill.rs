@@ -1,5 +1,7 @@
 //! Drills through the program: numbers against what really happened, failures that stay failures, evidence that holds.
 
+#![allow(clippy::disallowed_methods, reason = "the test compares with the machine's clock")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `kill -9` at any moment costs no older point, and the next command takes up what was under way.
 
+#![allow(clippy::disallowed_methods, reason = "the test compares with the machine's clock")]
+
 mod common;
 
 use std::fs;
