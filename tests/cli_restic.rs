@@ -80,7 +80,9 @@ fn a_lock_of_restic_is_honoured_and_none_stays_behind() {
     // A check takes the exclusive lock; it is stopped while it holds it.
     let mut check = world.restic_command(["check", "--read-data"]).stdout(Stdio::null()).spawn().unwrap();
     let process = rustix::process::Pid::from_child(&check);
-    common::wait_until("restic's lock", || !common::files_below(&locks).is_empty());
+    // restic writes the lock under a longer, temporary name first.
+    let is_lock = |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.len() == 64);
+    common::wait_until("restic's lock", || common::files_below(&locks).iter().any(is_lock));
     rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
     let output = world.run(["backup", "home"]);
     rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();

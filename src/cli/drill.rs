@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::global::Global;
 use super::{block_on, output, resume};
-use crate::engine::system::{System, local_dr_path};
+use crate::engine::system::{System, local_dr_path, repository_password};
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Result};
+use crate::ground::{Failure, Result, SecretReference};
 use crate::jobs::drill::{self, DrillDone, DrillRequest};
 use crate::policy::{ArchiveTarget, Policy, StepAction};
 use crate::recovery::{isolate, points_at};
@@ -134,6 +134,9 @@ fn kept_paths(system: &System, policy: &Policy) -> Result<Vec<PathBuf>> {
     let mut kept = vec![system.state.root().to_owned(), local_dr_path(&system.policy)?.to_owned()];
     if let Some(ArchiveTarget::Directory { path }) = policy.retention.archive.as_ref().map(|rule| &rule.to) {
         kept.push(PathBuf::from(path));
+    }
+    if let SecretReference::File(path) = repository_password(&policy.dr) {
+        kept.extend(std::path::absolute(path).ok().filter(|path| path.exists()));
     }
     kept.push(std::env::current_exe().or_fail(|| "cannot find lifeboat's own program file".to_owned())?);
     Ok(kept)

@@ -48,6 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_component_without_wildcards_is_a_name() {
+        let table = [("logs", Some("logs")), ("demo [[]1[]]", Some("demo [1]")), ("a\\*", Some("a*")), ("a*", None)];
+        for (component, name) in table.into_iter().chain([("[ab]", None), ("[!a]", None), ("{a,b}", None), ("[", None)])
+        {
+            assert_eq!(super::super::literal(component).as_deref(), name, "{component}");
+        }
+        let escaped = globset::escape("a[b]{c}*?");
+        assert_eq!(super::super::literal(&escaped).as_deref(), Some("a[b]{c}*?"), "{escaped}");
+    }
+
+    #[test]
     fn patterns_mean_what_the_page_says() {
         let table: [(&[&str], &str, &str, bool); 14] = [
             (&["**/tmp/**"], "/srv/a/tmp/x", "a/tmp/x", true),

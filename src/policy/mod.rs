@@ -55,6 +55,25 @@ pub fn glob(pattern: &str) -> Result<globset::Glob, globset::Error> {
     globset::GlobBuilder::new(pattern).literal_separator(true).build()
 }
 
+/// The one name that a component of a pattern stands for: `[[]1]` is `[1]`. `None` when it may match several.
+pub fn literal(component: &str) -> Option<String> {
+    let mut name = String::new();
+    let mut rest = component.chars();
+    while let Some(character) = rest.next() {
+        match character {
+            '*' | '?' | '{' | '}' => return None,
+            '\\' => name.push(rest.next()?),
+            '[' => {
+                let inner = rest.next()?;
+                let is_single = !matches!(inner, '!' | '^') && rest.next()? == ']';
+                name.push(is_single.then_some(inner)?);
+            }
+            _ => name.push(character),
+        }
+    }
+    Some(name)
+}
+
 /// Whether a text may be the name of a system or a source: lower-case letters, digits, `-`, `_`, `.`; starts with a
 /// letter or digit; at most 64 bytes.
 pub fn is_name(text: &str) -> bool {

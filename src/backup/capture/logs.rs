@@ -21,6 +21,7 @@ use super::session::{Session, components};
 use super::trees::plant;
 use super::walk::{os, walk};
 use crate::ground::{Failure, Result};
+use crate::policy::literal;
 
 /// Captures the files that match the patterns.
 ///
@@ -62,10 +63,10 @@ impl Pattern {
     /// Wrong input when it is relative, contains `..` or is no pattern.
     pub fn parse(text: &str) -> Result<Self> {
         let parts = split(text);
-        let fixed = parts.iter().take_while(|part| !is_glob(part)).count();
-        let fixed = fixed.min(parts.len().saturating_sub(1));
+        let mut fixed: Vec<String> = parts.iter().map_while(|part| literal(part)).collect();
+        fixed.truncate(parts.len().saturating_sub(1));
         let slash = if text.starts_with('/') { "/" } else { "" };
-        let prefix = normalize(&format!("{slash}{}", parts[..fixed].join("/")))?;
+        let prefix = normalize(&format!("{slash}{}", fixed.join("/")))?;
         let stepwise = parts.iter().take_while(|part| !part.contains("**") && !part.contains('/')).count();
         let steps = parts[..stepwise].iter().map(|part| Ok(compile(part)?.compile_matcher()));
         Ok(Self {
@@ -127,10 +128,6 @@ fn split(pattern: &str) -> Vec<String> {
     }
     parts.retain(|part| !part.is_empty() && part != ".");
     parts
-}
-
-fn is_glob(part: &str) -> bool {
-    part.contains(['*', '?', '[', '{', '\\'])
 }
 
 /// All patterns of one source.

@@ -10,12 +10,12 @@ mod namespace;
 mod prove;
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use lifeboat_verify::events::Isolated;
 
 use crate::ground::byte_path::escape_path;
-use crate::policy::{Policy, SourceKind};
+use crate::policy::{Policy, SourceKind, literal};
 
 /// What every process needs; a path that holds one of these cannot be hidden, one below it can.
 const NEEDED: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev", "/proc", "/sys"];
@@ -63,8 +63,7 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
 }
 
 fn fixed_prefix(pattern: &str) -> PathBuf {
-    let fixed = |component: &Component<'_>| !component.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
-    Path::new(pattern).components().take_while(fixed).collect()
+    Path::new(pattern).components().map_while(|component| literal(&component.as_os_str().to_string_lossy())).collect()
 }
 
 /// Hides the primary's paths from this process and its children. Paths in `keep` (state directory, DR site, archive
