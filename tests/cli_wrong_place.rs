@@ -78,7 +78,8 @@ fn a_script_of_root_cannot_uncover_the_primary() {
     let script = format!(
         "#!/bin/sh\numount -l '{0}' 2>/dev/null\nmkdir b && mount --bind '{0}' b 2>/dev/null\n\
          nsenter -t 1 -m true 2>/dev/null && exit 8\n\
-         if cat '{0}/file' b/file /proc/1/root/'{0}'/file 2>/dev/null; then exit 9; fi\nexit 0\n",
+         for way in '{0}/file' b/file '/proc/1/root{0}/file'; do\n\
+         if cat \"$way\" 2>/dev/null; then echo \"by $way\"; exit 9; fi\ndone\nexit 0\n",
         primary.display()
     );
     world.write_script("uncover.sh", &script);
