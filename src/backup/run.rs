@@ -230,7 +230,8 @@ fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
     if point.clock_suspect.is_some() {
         return None;
     }
-    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time })
+    let is_complete = point.missing_count == 0;
+    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, is_complete })
 }
 
 fn blob_id(text: &str) -> Result<BlobId> {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use super::crash_point::crash_point;
@@ -54,16 +55,61 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(parent_of(path))
 }
 
+/// A file that is written piece by piece before its name is known; removed on drop.
+pub struct StagedFile {
+    temporary: tempfile::NamedTempFile,
+}
+
+impl StagedFile {
+    /// In a directory of the file system on which it will stay. `mode` as in [`replace`].
+    pub fn create(directory: &Path, mode: u32) -> io::Result<Self> {
+        Ok(Self { temporary: temporary_in(directory, mode)? })
+    }
+
+    /// Adds to its end.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.temporary.write_all(bytes)
+    }
+
+    /// Makes its content durable.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.temporary.as_file().sync_all()
+    }
+
+    /// Reads from a place on; fewer bytes only at its end.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.temporary.as_file().read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Gives it its name, which is durable when it returns; fails with `AlreadyExists` when the name is taken.
+    pub fn publish(self, path: &Path) -> io::Result<()> {
+        crash_point();
+        self.temporary.persist_noclobber(path).map_err(|error| error.error)?;
+        crash_point();
+        sync_directory(parent_of(path))
+    }
+}
+
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+fn temporary_in(directory: &Path, mode: u32) -> io::Result<tempfile::NamedTempFile> {
+    let permissions = fs::Permissions::from_mode(mode);
+    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).permissions(permissions).tempfile_in(directory)
+}
+
 fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(parent_of(path))?;
+    let mut temporary = temporary_in(parent_of(path), mode)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     check_written(temporary.as_file_mut(), bytes)?;

@@ -1,9 +1,10 @@
 //! Where content is cut into blobs: by content (FastCDC with a gear table made from the master key) or in fixed blocks.
 //!
-//! Sizes: 512 KiB, 1 MiB, 4 MiB (least, average, most). The average is restic's: a changed class in a 60 MB jar costs
-//! one or two blobs of about 1 MiB, and the index stays at 48 bytes per MiB. The most is half of restic's 8 MiB, which
-//! halves the memory of the pipeline; normalised chunking rarely comes near it. The table is keyed so that the sizes of
-//! blobs do not tell which known file is stored.
+//! The size of a blob follows what is in it. Text compresses best in long stretches, so it is cut at 1 MiB on average;
+//! what is compressed already (`.jar`, `.war`, `.gz`) gains nothing from length, so it is cut at 256 KiB and a rebuilt
+//! class costs little. Far into a large file blobs grow, since the format has one content list per file and the index
+//! 48 bytes per blob: 1 TB of dense data has 0.3 million blobs. The table is keyed so that the sizes of blobs do not
+//! tell which known file is stored.
 
 use std::io::{self, Read};
 
@@ -13,20 +14,57 @@ use sha2::{Digest, Sha256};
 use super::Chunking;
 use super::crypto::SealKey;
 
-const LEAST: usize = 512 << 10;
-const AVERAGE: usize = 1 << 20;
-const MOST: usize = 4 << 20;
-/// Largest fixed block, in bytes: restic's largest blob.
-const FIXED_MOST: usize = 8 << 20;
-/// Bytes of a buffer: a chunk is cut only from as much as the largest may have, or from the end of the stream.
-const BUFFER: usize = 2 * MOST;
+/// Dense data is cut finely up to this place in a file, in bytes.
+const FINE_UNTIL: u64 = 256 << 20;
+/// From this place on blobs are as large as restic's largest allow.
+const HUGE_FROM: u64 = 64 << 30;
+/// Largest blob, in bytes: restic's own limit.
+const MOST: usize = 8 << 20;
+/// Bytes that are read before the first cut is tried.
+const READ_AHEAD: usize = 2 << 20;
+/// Bytes of a chunk's beginning that say whether it is dense.
+const SAMPLE: usize = 4096;
+
+/// Least, average and most bytes of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    least: usize,
+    average: usize,
+    most: usize,
+}
+
+const FINE: Sizes = Sizes { least: 128 << 10, average: 256 << 10, most: 1 << 20 };
+const COARSE: Sizes = Sizes { least: 512 << 10, average: 1 << 20, most: 4 << 20 };
+const HUGE: Sizes = Sizes { least: 2 << 20, average: 4 << 20, most: MOST };
+
+impl Sizes {
+    /// For the chunk that begins with these bytes at this place of a file.
+    fn at(position: u64, beginning: &[u8]) -> Self {
+        if position >= HUGE_FROM {
+            HUGE
+        } else if position < FINE_UNTIL && is_dense(beginning) {
+            FINE
+        } else {
+            COARSE
+        }
+    }
+}
+
+/// Whether bytes are spread so evenly that no compression can be expected of them: the number of pairs of equal bytes
+/// is near that of noise. Text has several times as many.
+fn is_dense(bytes: &[u8]) -> bool {
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let mut counts = [0_u64; 256];
+    sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let pairs: u64 = counts.iter().map(|count| count * count).sum();
+    let length = sample.len() as u64;
+    length == SAMPLE as u64 && pairs < length * length / 256 * 2
+}
 
 /// The keyed table and the masks of FastCDC.
 pub(super) struct Gear {
     gear: Vec<u64>,
     shifted: Vec<u64>,
-    strict: u64,
-    loose: u64,
 }
 
 impl Gear {
@@ -42,74 +80,88 @@ impl Gear {
             gear.extend(digest.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)));
         }
         let shifted = gear.iter().map(|word| word << 1).collect();
-        let (strict, loose) = select_masks(AVERAGE, Normalization::Level1);
-        Self { gear, shifted, strict, loose }
+        Self { gear, shifted }
     }
 
-    fn cut(&self, bytes: &[u8]) -> usize {
-        let (strict, loose) = (self.strict, self.loose);
+    /// Bytes up to the first boundary, at most all.
+    fn cut(&self, bytes: &[u8], sizes: Sizes) -> usize {
+        let Sizes { least, average, most } = sizes;
+        let (strict, loose) = select_masks(average, Normalization::Level1);
         let (gear, shifted) = (&self.gear, &self.shifted);
-        cut_gear(bytes, LEAST, AVERAGE, MOST, strict, loose, strict << 1, loose << 1, gear, shifted).1
+        cut_gear(bytes, least, average, most, strict, loose, strict << 1, loose << 1, gear, shifted).1
     }
 }
 
-/// Memory for the stretch of a stream that is being cut; kept and used again.
+/// The stretch of a stream that is being cut; its memory is kept and used again. At most 8 MiB, usually 2.
+#[derive(Default)]
 pub(super) struct ChunkBuffer {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
+    /// Where the next chunk begins.
     start: usize,
+    /// Bytes that are filled.
     end: usize,
+    /// Bytes of the stream before `start`.
+    position: u64,
     at_end: bool,
 }
 
 impl ChunkBuffer {
-    pub(super) fn new() -> Self {
-        Self { bytes: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, at_end: false }
+    /// Ready for another stream, whose first bytes have been read already.
+    pub(super) fn begin(&mut self, first: &[u8]) {
+        (self.start, self.end, self.position, self.at_end) = (0, first.len(), 0, false);
+        self.reserve(READ_AHEAD.max(first.len()));
+        self.bytes[..first.len()].copy_from_slice(first);
     }
 
-    /// Ready for another stream.
-    pub(super) fn reset(&mut self) {
-        (self.start, self.end, self.at_end) = (0, 0, false);
+    fn reserve(&mut self, length: usize) {
+        if self.bytes.len() < length {
+            self.bytes.resize(length, 0);
+        }
     }
 
     /// The next chunk of the stream, `None` at its end.
     pub(super) fn next(&mut self, reader: &mut dyn Read, chunking: Chunking, gear: &Gear) -> io::Result<Option<&[u8]>> {
-        let wanted = match chunking {
-            Chunking::Content => MOST,
-            Chunking::Fixed(block) => block.clamp(1, FIXED_MOST),
-        };
-        self.fill(reader, wanted)?;
-        let available = &self.bytes[self.start..self.end];
-        if available.is_empty() {
-            return Ok(None);
-        }
         let length = match chunking {
-            Chunking::Content => gear.cut(available),
-            Chunking::Fixed(_) => wanted.min(available.len()),
+            Chunking::Content => self.find_boundary(reader, gear)?,
+            Chunking::Fixed(block) => self.fill(reader, block.clamp(1, MOST))?.min(block.clamp(1, MOST)),
         };
         let start = self.start;
         self.start += length;
-        Ok(Some(&self.bytes[start..start + length]))
+        self.position += length as u64;
+        Ok((length > 0).then(|| &self.bytes[start..start + length]))
     }
 
-    /// Reads until `wanted` bytes are there or the stream ends.
-    fn fill(&mut self, reader: &mut dyn Read, wanted: usize) -> io::Result<()> {
-        if self.at_end || self.end - self.start >= wanted {
-            return Ok(());
+    /// Bytes of the next chunk. A cut before the end of what is read is final: more bytes would not move it.
+    fn find_boundary(&mut self, reader: &mut dyn Read, gear: &Gear) -> io::Result<usize> {
+        self.fill(reader, SAMPLE)?;
+        let sizes = Sizes::at(self.position, &self.bytes[self.start..self.end]);
+        let mut wanted = READ_AHEAD.min(sizes.most);
+        loop {
+            let available = self.fill(reader, wanted)?;
+            let length = gear.cut(&self.bytes[self.start..self.end], sizes);
+            if length < available || self.at_end || wanted >= sizes.most {
+                return Ok(length);
+            }
+            wanted = sizes.most;
         }
-        self.bytes.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        while self.end < self.bytes.len() {
+    }
+
+    /// Reads until so many bytes are there or the stream ends; gives the number that is there.
+    fn fill(&mut self, reader: &mut dyn Read, wanted: usize) -> io::Result<usize> {
+        if !self.at_end && self.end - self.start < wanted {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            self.reserve(wanted);
+        }
+        while !self.at_end && self.end - self.start < wanted {
             match reader.read(&mut self.bytes[self.end..]) {
-                Ok(0) => {
-                    self.at_end = true;
-                    break;
-                }
+                Ok(0) => self.at_end = true,
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(self.end - self.start)
     }
 }
 
@@ -136,7 +188,8 @@ mod tests {
     }
 
     fn cut_all(bytes: &[u8], chunking: Chunking, gear: &Gear) -> Vec<Vec<u8>> {
-        let (mut reader, mut buffer, mut chunks) = (bytes, ChunkBuffer::new(), Vec::new());
+        let (mut reader, mut buffer, mut chunks) = (bytes, ChunkBuffer::default(), Vec::new());
+        buffer.begin(&[]);
         while let Some(chunk) = buffer.next(&mut reader, chunking, gear).unwrap() {
             chunks.push(chunk.to_vec());
         }

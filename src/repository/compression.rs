@@ -19,6 +19,7 @@ pub(super) struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
     check: zstd::bulk::Decompressor<'static>,
     sample: zstd::bulk::Compressor<'static>,
+    compressed: Vec<u8>,
     /// Holds what the check decompresses.
     checked: Vec<u8>,
 }
@@ -29,27 +30,30 @@ impl Compressor {
             zstd: zstd::bulk::Compressor::new(LEVEL)?,
             check: zstd::bulk::Decompressor::new()?,
             sample: zstd::bulk::Compressor::new(1)?,
+            compressed: Vec::new(),
             checked: Vec::new(),
         })
     }
 
     /// The compressed bytes, or `None` when they would not be smaller. What is returned was decompressed again and
     /// compared: a fault of memory or library here would otherwise be met at a restore.
-    pub(super) fn shrink(&mut self, plain: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn shrink(&mut self, plain: &[u8]) -> io::Result<Option<&[u8]>> {
         if self.looks_incompressible(plain)? {
             return Ok(None);
         }
-        let compressed = self.zstd.compress(plain)?;
-        if compressed.len() >= plain.len() {
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.zstd.compress_to_buffer(plain, &mut self.compressed)?;
+        if self.compressed.len() >= plain.len() {
             return Ok(None);
         }
         self.checked.clear();
         self.checked.reserve(plain.len());
-        self.check.decompress_to_buffer(&compressed, &mut self.checked)?;
+        self.check.decompress_to_buffer(&self.compressed, &mut self.checked)?;
         if self.checked != plain {
             return Err(io::Error::other("compressed bytes do not decompress to what they were made from"));
         }
-        Ok(Some(compressed))
+        Ok(Some(&self.compressed))
     }
 
     fn looks_incompressible(&mut self, plain: &[u8]) -> io::Result<bool> {
@@ -113,7 +117,7 @@ mod tests {
     fn text_shrinks_and_noise_stays() {
         let mut compressor = Compressor::new().unwrap();
         let text = b"INFO request served in 3 ms\n".repeat(10_000);
-        let small = compressor.shrink(&text).unwrap().unwrap();
+        let small = compressor.shrink(&text).unwrap().unwrap().to_vec();
         assert!(small.len() < text.len() / 10);
         assert_eq!(decompress_exactly(&small, text.len()).unwrap(), text);
         assert_eq!(compressor.shrink(&noise(1 << 20)).unwrap(), None);

@@ -7,7 +7,7 @@
 //! | `unpacked`, `compression` | objects outside packs; zstd, bounded |
 //! | `tree`, `tree_json`, `quote`, `snapshot` | directories and snapshots |
 //! | `pack`, `index`, `index_file` | blobs in packs; where each is |
-//! | `chunker`, `writer`, `packer` | storing |
+//! | `chunker`, `writer`, `pipeline`, `hash`, `packer`, `storing` | storing |
 //! | `reader` | reading |
 //! | `lock`, `verify`, `verify_data` | use by several; checking |
 //!
@@ -19,16 +19,19 @@ mod compression;
 mod config;
 mod crypto;
 mod error;
+mod hash;
 mod index;
 mod index_file;
 mod key;
 mod lock;
 mod pack;
 mod packer;
+mod pipeline;
 mod polynomial;
 mod quote;
 mod reader;
 mod snapshot;
+mod storing;
 pub mod tree;
 mod tree_json;
 mod unpacked;
@@ -100,6 +103,15 @@ fn guarded<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Threads the machine runs at the same time.
 fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Starts a thread of the engine.
+fn spawn<T: Send + 'static>(
+    name: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, RepositoryError> {
+    let started = std::thread::Builder::new().name(name).spawn(work);
+    started.map_err(|error| RepositoryError::machine(format!("cannot start a thread: {error}")))
 }
 
 impl Repository {

@@ -1,26 +1,34 @@
-//! Storing blobs: the calling threads cut, hash and deduplicate; workers compress, seal, pack and store.
+//! Storing blobs: the calling threads read and cut; workers name chunks side by side, compress, seal and pack them;
+//! other threads store whole packs.
 //!
-//! Memory, with W workers (the machine's cores plus one, 3 to 8): W queued and W worked-on blobs, of at most 4 MiB from
-//! content or 8 MiB from fixed blocks and twice that while being compressed; W + 2 packs of at most 16 MiB and one blob;
-//! 8 MiB per thread that calls [`BlobWriter::store_content`]. That is below `W * 64 + 50` MiB and usually a third of it;
-//! plus 48 bytes per blob of the index and about 80 per new blob.
+//! Memory, with W workers (the machine's cores plus one, 3 to 8): 20 MiB of chunks under way, three buffers for cutting
+//! of at most 8 and usually 2 MiB, 128 KiB for each calling thread, W times twice a blob while it is compressed (8 MiB
+//! at most, usually 1); what [`super::packer`] holds; plus 48 bytes per blob of the index and about 80 per new blob.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-
-use crossbeam_channel::{Receiver, Sender};
 
 use super::chunker::{self, ChunkBuffer, Gear};
 use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
+use super::hash;
 use super::index::Index;
 use super::packer::Packer;
+use super::pipeline::{Budget, Job, Names, Queue, Task, Unnamed};
 use super::tree::{BlobId, Node};
 use super::{BlobKind, Chunking, Inner, guarded, tree_json};
 use crate::ground::Progress;
+
+/// A content of fewer bytes is one blob and needs no buffer for cutting. No more than the chunker's least.
+const SMALL: usize = 128 << 10;
+/// A chunk of fewer bytes is named at once: to wait for others would take longer.
+const NAMED_AT_ONCE: usize = 16 << 10;
+/// Contents that are cut at the same time; more would not be read faster, and each has a buffer.
+const CUT_AT_ONCE: usize = 3;
 
 /// Content of one file after it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,13 +46,6 @@ pub struct WriteSummary {
     pub new_blobs: u64,
 }
 
-/// A blob on its way to the workers.
-struct Job {
-    kind: BlobKind,
-    id: BlobId,
-    plain: Vec<u8>,
-}
-
 struct Shared {
     inner: Arc<Inner>,
     index: Index,
@@ -54,7 +55,9 @@ struct Shared {
     taken: Mutex<HashSet<(BlobKind, BlobId)>>,
     /// Ids of all-zero blobs by length: disk images are full of them.
     zeros: Mutex<HashMap<usize, BlobId>>,
-    buffers: Mutex<Vec<ChunkBuffer>>,
+    queue: Queue,
+    budget: Arc<Budget>,
+    buffers: Buffers,
     packer: Packer,
     /// Set with `failure`; cheap to look at.
     failed: AtomicBool,
@@ -67,14 +70,13 @@ struct Shared {
 /// Dropped without [`BlobWriter::finish`], it leaves packs that no index names: harmless, and never listed.
 pub struct BlobWriter {
     shared: Arc<Shared>,
-    /// `None` only while being taken down.
-    jobs: Option<Sender<Job>>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl BlobWriter {
     pub(super) fn start(inner: Arc<Inner>, index: Index, progress: Arc<dyn Progress>) -> Result<Self, RepositoryError> {
         let gear = Gear::keyed(&inner.key);
+        let packer = Packer::start(Arc::clone(&inner))?;
         let shared = Arc::new(Shared {
             inner,
             index,
@@ -82,36 +84,46 @@ impl BlobWriter {
             gear,
             taken: Mutex::default(),
             zeros: Mutex::default(),
-            buffers: Mutex::default(),
-            packer: Packer::default(),
+            queue: Queue::default(),
+            budget: Arc::default(),
+            buffers: Buffers::new(CUT_AT_ONCE),
+            packer,
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
         });
-        let count = super::parallelism().saturating_add(1).clamp(3, 8);
-        let (jobs, queue) = crossbeam_channel::bounded(count);
-        let mut writer = Self { shared, jobs: Some(jobs), workers: Vec::new() };
-        for number in 0..count {
-            writer.workers.push(writer.start_worker(number, queue.clone())?);
+        let mut writer = Self { shared, workers: Vec::new() };
+        for number in 0..super::parallelism().saturating_add(1).clamp(3, 8) {
+            let shared = Arc::clone(&writer.shared);
+            writer.workers.push(super::spawn(format!("blob-{number}"), move || shared.work())?);
         }
         Ok(writer)
     }
 
-    fn start_worker(&self, number: usize, queue: Receiver<Job>) -> Result<JoinHandle<()>, RepositoryError> {
-        let shared = Arc::clone(&self.shared);
-        let named = std::thread::Builder::new().name(format!("blob-{number}"));
-        named
-            .spawn(move || shared.work(&queue))
-            .map_err(|error| RepositoryError::machine(format!("cannot start a thread: {error}")))
-    }
-
-    /// Chunks, hashes, deduplicates and stores a stream. Returns when the stream is read; durable after [`BlobWriter::finish`].
-    /// A fixed block is at least 1 byte and at most 8 MiB.
+    /// Chunks, hashes, deduplicates and stores a stream. Returns when the stream is read and its blobs have names;
+    /// durable after [`BlobWriter::finish`]. A fixed block is at least 1 byte and at most 8 MiB.
     pub fn store_content(&self, reader: &mut dyn Read, chunking: Chunking) -> Result<StoredContent, ContentError> {
-        let mut buffer = guarded(&self.shared.buffers).pop().unwrap_or_else(ChunkBuffer::new);
-        buffer.reset();
-        let stored = self.store_chunks(reader, chunking, &mut buffer);
-        guarded(&self.shared.buffers).push(buffer);
-        stored
+        let mut first = Vec::new();
+        let small = read_small(reader, &mut first).map_err(ContentError::Source)?;
+        let names = Arc::new(Names::default());
+        let bytes = match chunking {
+            Chunking::Content if small => {
+                let bytes = first.len() as u64;
+                self.shared.take_chunk(&names, first)?;
+                bytes
+            }
+            _ => {
+                let mut buffer = self.shared.buffers.borrow();
+                buffer.begin(&first);
+                drop(first);
+                let stored = self.store_chunks(reader, chunking, &mut buffer, &names);
+                self.shared.buffers.give_back(buffer);
+                stored?
+            }
+        };
+        let blobs = names.wait();
+        self.shared.check()?;
+        let ended = || RepositoryError::machine("the threads that store blobs have ended");
+        Ok(StoredContent { blobs: blobs.ok_or_else(ended)?, bytes })
     }
 
     fn store_chunks(
@@ -119,16 +131,21 @@ impl BlobWriter {
         reader: &mut dyn Read,
         chunking: Chunking,
         buffer: &mut ChunkBuffer,
-    ) -> Result<StoredContent, ContentError> {
-        let mut stored = StoredContent::default();
+        names: &Arc<Names>,
+    ) -> Result<u64, ContentError> {
+        let mut bytes = 0;
         while let Some(chunk) = buffer.next(reader, chunking, &self.shared.gear).map_err(ContentError::Source)? {
-            let id = self.shared.id_of(chunk);
-            self.store_blob(BlobKind::Data, id, || chunk.to_vec())?;
-            stored.blobs.push(id);
-            stored.bytes += chunk.len() as u64;
-            self.shared.progress.advance(chunk.len() as u64);
+            bytes += chunk.len() as u64;
+            match self.shared.zero_id(chunk) {
+                Some(id) => {
+                    self.shared.progress.advance(chunk.len() as u64);
+                    self.shared.store_new(BlobKind::Data, id, || chunk.to_vec());
+                    names.push(id);
+                }
+                None => self.shared.take_chunk(names, chunk.to_vec())?,
+            }
         }
-        Ok(stored)
+        Ok(bytes)
     }
 
     /// Stores one directory. Nodes are sorted by name here.
@@ -136,7 +153,8 @@ impl BlobWriter {
         let plain = tree_json::encode(nodes)
             .map_err(|why| RepositoryError::Unsupported(format!("cannot store a directory: {why}")))?;
         let id = BlobId::of(&plain);
-        self.store_blob(BlobKind::Tree, id, || plain)?;
+        self.shared.check()?;
+        self.shared.store_new(BlobKind::Tree, id, || plain);
         Ok(id)
     }
 
@@ -149,24 +167,13 @@ impl BlobWriter {
     pub fn finish(mut self) -> Result<WriteSummary, RepositoryError> {
         self.stop();
         self.shared.check()?;
-        let (added_bytes, new_blobs) = self.shared.packer.finish(&self.shared.inner)?;
+        let (added_bytes, new_blobs) = self.shared.packer.finish()?;
         Ok(WriteSummary { added_bytes, new_blobs })
-    }
-
-    /// Hands a blob to the workers unless it is stored or taken on already.
-    fn store_blob(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Vec<u8>) -> Result<(), RepositoryError> {
-        self.shared.check()?;
-        if self.shared.index.contains(kind, &id) || !guarded(&self.shared.taken).insert((kind, id)) {
-            return Ok(());
-        }
-        let job = Job { kind, id, plain: plain() };
-        let ended = || RepositoryError::machine("the threads that store blobs have ended");
-        self.jobs.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())
     }
 
     /// Lets the workers finish what is queued and joins them.
     fn stop(&mut self) {
-        self.jobs = None;
+        self.shared.queue.close();
         for worker in self.workers.drain(..) {
             if worker.join().is_err() {
                 self.shared.fail(RepositoryError::machine("a thread that stores blobs has ended by a panic"));
@@ -180,6 +187,29 @@ impl Drop for BlobWriter {
         if !self.workers.is_empty() {
             self.shared.fail(RepositoryError::machine("the writer was given up"));
             self.stop();
+        }
+    }
+}
+
+/// Reads up to [`SMALL`] bytes; true when the stream ends within them.
+fn read_small(reader: &mut dyn Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    const STEP: usize = 16 << 10;
+    let mut end = 0;
+    loop {
+        if end == bytes.len() {
+            if end >= SMALL {
+                return Ok(false);
+            }
+            bytes.resize(if end == 0 { STEP } else { SMALL }, 0);
+        }
+        match reader.read(&mut bytes[end..]) {
+            Ok(0) => {
+                bytes.truncate(end);
+                return Ok(true);
+            }
+            Ok(count) => end += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -198,15 +228,46 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 
-    fn id_of(&self, chunk: &[u8]) -> BlobId {
-        if chunk.len() < 4096 || !chunker::is_zero(chunk) {
-            return BlobId::of(chunk);
+    /// The id of a chunk of zeros, without hashing it each time.
+    fn zero_id(&self, chunk: &[u8]) -> Option<BlobId> {
+        let zero = chunk.len() >= 4096 && chunker::is_zero(chunk);
+        zero.then(|| *guarded(&self.zeros).entry(chunk.len()).or_insert_with(|| BlobId::of(chunk)))
+    }
+
+    /// Takes a chunk on: names it at once when it is small, else leaves that to the workers.
+    fn take_chunk(&self, names: &Arc<Names>, plain: Vec<u8>) -> Result<(), RepositoryError> {
+        self.check()?;
+        self.progress.advance(plain.len() as u64);
+        match plain.len() {
+            0 => {}
+            1..NAMED_AT_ONCE => {
+                let id = BlobId::of(&plain);
+                names.push(id);
+                self.store_new(BlobKind::Data, id, || plain);
+            }
+            length => {
+                let permit = self.budget.acquire(length);
+                self.queue.push_unnamed(Unnamed { plain, place: names.expect(), permit });
+            }
         }
-        *guarded(&self.zeros).entry(chunk.len()).or_insert_with(|| BlobId::of(chunk))
+        Ok(())
+    }
+
+    /// True for a blob that is neither stored nor taken on; it is taken on now.
+    fn is_new(&self, kind: BlobKind, id: BlobId) -> bool {
+        !self.index.contains(kind, &id) && guarded(&self.taken).insert((kind, id))
+    }
+
+    fn store_new(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Vec<u8>) {
+        if self.is_new(kind, id) {
+            let plain = plain();
+            let permit = self.budget.acquire(plain.len());
+            self.queue.push_job(Job { kind, id, plain, permit });
+        }
     }
 
     /// A worker's life. After a failure the queue is emptied without work, so that nobody waits for ever.
-    fn work(&self, queue: &Receiver<Job>) {
+    fn work(&self) {
         let mut compressor = match Compressor::new() {
             Ok(compressor) => Some(compressor),
             Err(error) => {
@@ -214,15 +275,41 @@ impl Shared {
                 None
             }
         };
-        for job in queue {
-            if let Some(compressor) = compressor.as_mut().filter(|_| !self.failed.load(Ordering::Acquire)) {
-                self.store(compressor, job).unwrap_or_else(|error| self.fail(error));
+        while let Some(task) = self.queue.take() {
+            let naming = matches!(task, Task::Name(_));
+            let compressor = compressor.as_mut().filter(|_| !self.failed.load(Ordering::Acquire));
+            let done = catch_unwind(AssertUnwindSafe(|| compressor.map_or(Ok(()), |with| self.carry_out(with, task))));
+            if naming {
+                self.queue.named();
+            }
+            let panicked = || RepositoryError::machine("a thread that stores blobs has met a fault of the program");
+            done.unwrap_or_else(|_| Err(panicked())).unwrap_or_else(|error| self.fail(error));
+        }
+    }
+
+    fn carry_out(&self, compressor: &mut Compressor, task: Task) -> Result<(), RepositoryError> {
+        match task {
+            Task::Name(chunks) => {
+                self.name(chunks);
+                Ok(())
+            }
+            Task::Store(job) => self.store(compressor, job),
+        }
+    }
+
+    fn name(&self, chunks: Vec<Unnamed>) {
+        let hashes = hash::hash_many(&chunks.iter().map(|chunk| &chunk.plain[..]).collect::<Vec<_>>());
+        for (Unnamed { plain, place, permit }, hash) in chunks.into_iter().zip(hashes) {
+            let id = BlobId(hash);
+            place.fill(id);
+            if self.is_new(BlobKind::Data, id) {
+                self.queue.push_job(Job { kind: BlobKind::Data, id, plain, permit });
             }
         }
     }
 
     fn store(&self, compressor: &mut Compressor, job: Job) -> Result<(), RepositoryError> {
-        let Job { kind, id, plain } = job;
+        let Job { kind, id, plain, permit } = job;
         let too_long = |_| RepositoryError::Unsupported("a directory has too many entries to be stored".to_owned());
         let length = u32::try_from(plain.len()).map_err(too_long)?;
         let compressed = if self.inner.config.version >= 2 {
@@ -232,8 +319,38 @@ impl Shared {
             None
         };
         let uncompressed = if compressed.is_some() { length } else { 0 };
-        let sealed = self.inner.key.seal(compressed.as_ref().unwrap_or(&plain))?;
-        drop((plain, compressed));
-        self.packer.add(&self.inner, kind, id, &sealed, uncompressed)
+        let sealed = self.inner.key.seal(compressed.unwrap_or(&plain))?;
+        drop(plain);
+        self.packer.add(kind, id, &sealed, uncompressed)?;
+        drop(permit);
+        Ok(())
+    }
+}
+
+/// A few buffers for cutting, lent to the threads that read large contents.
+struct Buffers {
+    free: Mutex<Vec<ChunkBuffer>>,
+    returned: Condvar,
+}
+
+impl Buffers {
+    fn new(count: usize) -> Self {
+        let free = std::iter::repeat_with(ChunkBuffer::default).take(count).collect();
+        Self { free: Mutex::new(free), returned: Condvar::new() }
+    }
+
+    fn borrow(&self) -> ChunkBuffer {
+        let mut free = guarded(&self.free);
+        loop {
+            match free.pop() {
+                Some(buffer) => return buffer,
+                None => free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn give_back(&self, buffer: ChunkBuffer) {
+        guarded(&self.free).push(buffer);
+        self.returned.notify_one();
     }
 }

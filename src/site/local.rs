@@ -6,7 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
+use super::object_store::{ObjectInfo, ObjectStore, PutMode, StagedObject, StoreError, StoreErrorKind};
+use crate::ground::durable_file::StagedFile;
 use crate::ground::{durable_file, os_reason};
 
 /// Objects as files below one directory.
@@ -108,6 +109,46 @@ impl ObjectStore for LocalStore {
 
     fn describe(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
+        let failed = |error: io::Error| store_error("write in", &self.root, &error);
+        durable_file::create_directories(&self.root).map_err(failed)?;
+        let file = StagedFile::create(&self.root, 0o600).map_err(failed)?;
+        Ok(Some(Box::new(StagedHere { store: self.clone(), file })))
+    }
+}
+
+/// A file in the store's directory that waits for its name.
+struct StagedHere {
+    store: LocalStore,
+    file: StagedFile,
+}
+
+impl StagedHere {
+    fn failed(&self, doing: &str, error: &io::Error) -> StoreError {
+        store_error(doing, &self.store.root, error)
+    }
+}
+
+impl StagedObject for StagedHere {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.append(bytes).map_err(|error| self.failed("write in", &error))
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.file.settle().map_err(|error| self.failed("write in", &error))
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        self.file.read_at(offset, buffer).map_err(|error| self.failed("read back what was written in", &error))
+    }
+
+    fn publish(self: Box<Self>, key: &str) -> Result<(), StoreError> {
+        let path = self.store.path(key)?;
+        let parent = path.parent().unwrap_or(&self.store.root);
+        durable_file::create_directories(parent).map_err(|error| store_error("create", parent, &error))?;
+        self.file.publish(&path).map_err(|error| store_error("write", &path, &error))
     }
 }
 

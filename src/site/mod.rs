@@ -6,4 +6,4 @@ pub mod object_store;
 pub mod records;
 
 pub use dr::DrSite;
-pub use object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
+pub use object_store::{ObjectInfo, ObjectStore, PutMode, StagedObject, StoreError, StoreErrorKind};

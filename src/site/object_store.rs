@@ -71,6 +71,22 @@ pub trait ObjectStore: Send + Sync {
     fn delete(&self, key: &str) -> Result<(), StoreError>;
     /// Name of the place for people, for instance the directory.
     fn describe(&self) -> String;
+    /// Begins an object piece by piece, without holding it in memory; `None` where the store only takes whole ones.
+    fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// An object that is written before its name is known, which may be the hash of its bytes. Given up on drop.
+pub trait StagedObject: Send {
+    /// Adds to its end.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Makes what was added durable.
+    fn settle(&mut self) -> Result<(), StoreError>;
+    /// Reads what was added, from this place on; fewer bytes only at its end.
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError>;
+    /// Gives it its name; durable when it returns. A name that is taken fails with [`StoreErrorKind::AlreadyExists`].
+    fn publish(self: Box<Self>, key: &str) -> Result<(), StoreError>;
 }
 
 /// A part of a store below a prefix, seen as a store.
@@ -121,5 +137,34 @@ impl ObjectStore for Below {
 
     fn describe(&self) -> String {
         format!("{}/{}", self.store.describe(), self.prefix.trim_end_matches('/'))
+    }
+
+    fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
+        let staged = self.store.stage()?;
+        Ok(staged.map(|object| Box::new(StagedBelow { object, prefix: self.prefix.clone() }) as Box<_>))
+    }
+}
+
+struct StagedBelow {
+    object: Box<dyn StagedObject>,
+    prefix: String,
+}
+
+impl StagedObject for StagedBelow {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.object.append(bytes)
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.object.settle()
+    }
+
+    fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        self.object.read_back(offset, buffer)
+    }
+
+    fn publish(self: Box<Self>, key: &str) -> Result<(), StoreError> {
+        let Self { object, prefix } = *self;
+        object.publish(&format!("{prefix}{key}"))
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::content::{Stability, store_settled};
@@ -32,20 +32,39 @@ pub(super) struct Place<'a> {
 /// # Errors
 /// The source's side when the entry is not in the point; what is there inexactly is named in the session instead.
 pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Trouble> {
-    let reference = open_reference(place)?;
-    let stat = fstat(&reference).map_err(|error| describe(error, "looked at"))?;
+    // A look first: opening a FIFO would wait, opening a device could act on it.
+    let flags = if place.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    let stat = statat(place.directory, place.name, flags).map_err(|error| describe(error, "looked at"))?;
     match kind_of(&stat) {
         Some(NodeKind::File) if session.held.contains(stat.st_dev, stat.st_ino) => Err(Trouble::Source(
             "lifeboat itself has this database open: leave it out, or make it a source of kind `sqlite`".to_owned(),
         )),
-        Some(NodeKind::File) => capture_file(session, place),
+        Some(NodeKind::File) => match unchanged_file(session, place, &stat) {
+            Some(node) => Ok(node),
+            None => capture_file(session, place),
+        },
         Some(NodeKind::Directory) => Err(Trouble::Source("it became a directory while it was read".to_owned())),
-        Some(kind) => capture_special(session, place, &reference, kind, &stat),
+        Some(_) => capture_special(session, place),
         None => Err(Trouble::Source("it is of a kind this system does not know".to_owned())),
     }
 }
 
-/// A mere reference: opening a FIFO would wait, opening a device could act on it.
+/// A file that nothing happened to since the earlier point: the look was enough. Its extended attributes are the
+/// earlier ones, since to change them changes the inode's time; unless the earlier point lacks something.
+fn unchanged_file(session: &Session<'_>, place: &Place<'_>, stat: &Stat) -> Option<Node> {
+    let earlier = place.earlier.filter(|_| session.earlier.is_some_and(|earlier| earlier.is_complete))?;
+    let mut node = node_of(place.name.to_bytes(), NodeKind::File, stat, &session.owners);
+    if node.links > 1 || time_is_clamped(stat) || !session.is_unchanged(&node, earlier) {
+        return None;
+    }
+    node.content.clone_from(&earlier.content);
+    node.xattrs.clone_from(&earlier.xattrs);
+    session.progress.advance(node.size);
+    session.count(&node, true);
+    Some(node)
+}
+
+/// A mere reference, which neither waits nor acts.
 fn open_reference(place: &Place<'_>) -> Result<OwnedFd, Trouble> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | no_follow(place.follow);
     openat(place.directory, place.name, flags, Mode::empty()).map_err(|error| describe(error, "opened"))
@@ -111,19 +130,18 @@ fn known_content(
     twin.filter(same).or_else(|| place.earlier.filter(unchanged)).map(|known| known.content.clone())
 }
 
-fn capture_special(
-    session: &Session<'_>,
-    place: &Place<'_>,
-    reference: &OwnedFd,
-    kind: NodeKind,
-    stat: &Stat,
-) -> Result<Node, Trouble> {
-    let mut node = node_of(place.name.to_bytes(), kind, stat, &session.owners);
+fn capture_special(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Trouble> {
+    let reference = open_reference(place)?;
+    let stat = fstat(&reference).map_err(|error| describe(error, "looked at"))?;
+    let special = |kind: &NodeKind| !matches!(kind, NodeKind::File | NodeKind::Directory);
+    let changed = || Trouble::Source("something else took its place while it was read".to_owned());
+    let kind = kind_of(&stat).filter(special).ok_or_else(changed)?;
+    let mut node = node_of(place.name.to_bytes(), kind, &stat, &session.owners);
     if kind == NodeKind::Symlink {
-        let target = readlinkat(reference, c"", Vec::new()).map_err(|error| describe(error, "read"))?;
+        let target = readlinkat(&reference, c"", Vec::new()).map_err(|error| describe(error, "read"))?;
         node.link_target = Some(target.into_bytes());
     }
-    complete(session, place.path, &mut node, stat, XattrAccess::Reference(reference.as_fd()));
+    complete(session, place.path, &mut node, &stat, XattrAccess::Reference(reference.as_fd()));
     session.count(&node, true);
     Ok(node)
 }

@@ -47,6 +47,8 @@ pub struct Earlier {
     pub tree: BlobId,
     /// When its read began by this host's clock: entries changed later than this minus 2 s are read again.
     pub began: Timestamp,
+    /// Whether nothing is missing in it: only then is what it says of an unchanged file all there is to say.
+    pub is_complete: bool,
 }
 
 /// What capture is given.

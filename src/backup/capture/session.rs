@@ -23,8 +23,9 @@ const MISSING_NAMED_MAX: usize = 1_000;
 /// Coarsest time stamp of a file system (FAT counts in 2 s): a change within it cannot be told by its time.
 const TIMESTAMP_GRAIN: SignedDuration = SignedDuration::from_secs(2);
 
-/// Most threads that read file content; reading waits for disks, so more than there are cores.
-const READERS: usize = 4;
+/// Threads that read files. Small cold files are bound by the time that each takes to come from the disk, which
+/// serves many at once: so many more than there are cores.
+const READERS: usize = 12;
 
 /// Why an entry could not be captured; the side that failed decides whether the capture goes on.
 #[derive(Debug)]

@@ -15,6 +15,8 @@ pub(super) trait ContentStore: Sync {
     fn store_tree(&self, nodes: Vec<Node>) -> Result<BlobId, RepositoryError>;
     /// Whether this data blob is stored already.
     fn contains(&self, id: &BlobId) -> bool;
+    /// Whether this directory is stored already.
+    fn contains_tree(&self, id: &BlobId) -> bool;
 }
 
 /// Where the earlier point's directories come from.
@@ -34,6 +36,10 @@ impl ContentStore for BlobWriter {
 
     fn contains(&self, id: &BlobId) -> bool {
         BlobWriter::contains(self, BlobKind::Data, id)
+    }
+
+    fn contains_tree(&self, id: &BlobId) -> bool {
+        BlobWriter::contains(self, BlobKind::Tree, id)
     }
 }
 

@@ -64,6 +64,8 @@ struct Directory {
     node: Node,
     /// What the earlier point has in it, sorted by name.
     earlier: Vec<Node>,
+    /// The tree of the earlier point with just these.
+    earlier_tree: Option<BlobId>,
     captured: Mutex<Vec<Node>>,
     /// Entries not yet in, and one for the walk itself.
     outstanding: AtomicUsize,
@@ -311,12 +313,15 @@ impl Walk<'_> {
         let stat = fstat(&fd).map_err(|error| describe(error, "looked at"))?;
         let mut node = node_of(name, NodeKind::Directory, &stat, &self.session.owners);
         complete(self.session, &path, &mut node, &stat, XattrAccess::Open(fd.as_fd()));
+        let entries = self.session.earlier_entries(earlier);
         Ok(Directory {
             fd,
             top_length: parent.as_ref().map_or(path.len(), |parent| parent.top_length),
             path,
             node,
-            earlier: self.session.earlier_entries(earlier),
+            // One that cannot be read looks empty: it is not to be relied on then.
+            earlier_tree: earlier.filter(|_| !entries.is_empty()),
+            earlier: entries,
             captured: Mutex::default(),
             outstanding: AtomicUsize::new(1),
             parent,
@@ -383,7 +388,7 @@ impl Walk<'_> {
             let reason = format!("it is empty now and had {before} entries in the point before: is it mounted?");
             self.session.miss(&directory.path, reason);
         }
-        let tree = match self.session.store.store_tree(captured) {
+        let tree = match self.store_entries(directory, captured) {
             Ok(tree) => tree,
             Err(error) => {
                 self.stop(error);
@@ -397,6 +402,15 @@ impl Walk<'_> {
             None => lock(&self.captives).push(Captive { path: directory.path.clone(), node }),
         }
         true
+    }
+
+    /// Stores a directory's entries; when they are what the earlier point has, its tree is the one.
+    fn store_entries(&self, directory: &Directory, mut captured: Vec<Node>) -> Result<BlobId, RepositoryError> {
+        captured.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        match directory.earlier_tree {
+            Some(tree) if captured == directory.earlier && self.session.store.contains_tree(&tree) => Ok(tree),
+            _ => self.session.store.store_tree(captured),
+        }
     }
 
     fn note(&self, path: &[u8], trouble: Trouble) {

@@ -60,6 +60,10 @@ impl ContentStore for FakeStore<'_> {
     fn contains(&self, id: &BlobId) -> bool {
         self.blobs.lock().unwrap().contains_key(id)
     }
+
+    fn contains_tree(&self, id: &BlobId) -> bool {
+        self.trees.lock().unwrap().contains_key(id)
+    }
 }
 
 impl EarlierTrees for FakeStore<'_> {
@@ -165,7 +169,7 @@ pub(super) fn logs(patterns: &[String]) -> SourceKind {
 /// The point just taken, as seen by a run that began long after the files' last change.
 pub(super) fn earlier(captured: &Captured) -> Option<Earlier> {
     let began = Timestamp::MAX;
-    Some(Earlier { tree: captured.tree, began })
+    Some(Earlier { tree: captured.tree, began, is_complete: captured.missing_count == 0 })
 }
 
 /// Paths and reasons of what is missing.

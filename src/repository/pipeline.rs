@@ -1,0 +1,191 @@
+//! What lies between the threads that read sources and the workers that name and store blobs: two queues and a budget
+//! of bytes that bounds them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::hash::LANES_MAX;
+use super::tree::BlobId;
+use super::{BlobKind, guarded};
+
+/// Plain bytes under way between a source and the packs. Enough for every lane to have a chunk of 1 MiB.
+const BUDGET: usize = 20 << 20;
+
+/// A chunk whose name is not known yet.
+pub(super) struct Unnamed {
+    pub(super) plain: Vec<u8>,
+    pub(super) place: Place,
+    pub(super) permit: Permit,
+}
+
+/// A blob that is not stored yet.
+pub(super) struct Job {
+    pub(super) kind: BlobKind,
+    pub(super) id: BlobId,
+    pub(super) plain: Vec<u8>,
+    pub(super) permit: Permit,
+}
+
+/// What a worker does next.
+pub(super) enum Task {
+    /// Give these their names, side by side.
+    Name(Vec<Unnamed>),
+    Store(Job),
+}
+
+#[derive(Default)]
+struct Queued {
+    unnamed: VecDeque<Unnamed>,
+    jobs: VecDeque<Job>,
+    /// Workers that are naming chunks and may queue jobs yet.
+    naming: usize,
+    closed: bool,
+}
+
+/// The queues before the workers. Bounded by the permits that everything in them holds.
+#[derive(Default)]
+pub(super) struct Queue {
+    queued: Mutex<Queued>,
+    changed: Condvar,
+}
+
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    pub(super) fn push_unnamed(&self, chunk: Unnamed) {
+        guarded(&self.queued).unnamed.push_back(chunk);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn push_job(&self, job: Job) {
+        guarded(&self.queued).jobs.push_back(job);
+        self.changed.notify_one();
+    }
+
+    /// The next task; `None` when the queue is closed and nothing can come any more.
+    ///
+    /// Naming comes first when the lanes can be filled: somebody waits for names. Otherwise chunks gather while blobs
+    /// are stored, and are named as soon as nothing else is to be done.
+    pub(super) fn take(&self) -> Option<Task> {
+        let mut queued = guarded(&self.queued);
+        loop {
+            if queued.unnamed.len() >= LANES_MAX || (queued.jobs.is_empty() && !queued.unnamed.is_empty()) {
+                let count = queued.unnamed.len().min(LANES_MAX);
+                queued.naming += 1;
+                return Some(Task::Name(queued.unnamed.drain(..count).collect()));
+            }
+            if let Some(job) = queued.jobs.pop_front() {
+                return Some(Task::Store(job));
+            }
+            if queued.closed && queued.naming == 0 {
+                return None;
+            }
+            queued = wait(&self.changed, queued);
+        }
+    }
+
+    /// A worker is through with [`Task::Name`].
+    pub(super) fn named(&self) {
+        guarded(&self.queued).naming -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Nothing more will be pushed from outside.
+    pub(super) fn close(&self) {
+        guarded(&self.queued).closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Bounds the bytes under way.
+#[derive(Default)]
+pub(super) struct Budget {
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// Waits until so many bytes may be under way. A single one may be larger than all of the budget.
+    pub(super) fn acquire(self: &Arc<Self>, bytes: usize) -> Permit {
+        let mut used = guarded(&self.used);
+        while *used > 0 && *used + bytes > BUDGET {
+            used = wait(&self.freed, used);
+        }
+        *used += bytes;
+        Permit { budget: Arc::clone(self), bytes }
+    }
+}
+
+/// Bytes of the budget; given back on drop.
+pub(super) struct Permit {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *guarded(&self.budget.used) -= self.bytes;
+        self.budget.freed.notify_all();
+    }
+}
+
+/// The names of one content's chunks, in order, as they become known.
+#[derive(Default)]
+pub(super) struct Names {
+    known: Mutex<Known>,
+    complete: Condvar,
+}
+
+#[derive(Default)]
+struct Known {
+    ids: Vec<Option<BlobId>>,
+    open: usize,
+}
+
+impl Names {
+    /// Adds a chunk whose name is known.
+    pub(super) fn push(&self, id: BlobId) {
+        guarded(&self.known).ids.push(Some(id));
+    }
+
+    /// Adds a chunk whose name will come.
+    pub(super) fn expect(self: &Arc<Self>) -> Place {
+        let mut known = guarded(&self.known);
+        known.ids.push(None);
+        known.open += 1;
+        Place { names: Arc::clone(self), number: known.ids.len() - 1 }
+    }
+
+    /// Waits for all names; `None` when one will never come, since the work has failed.
+    pub(super) fn wait(&self) -> Option<Vec<BlobId>> {
+        let mut known = guarded(&self.known);
+        while known.open > 0 {
+            known = wait(&self.complete, known);
+        }
+        std::mem::take(&mut known.ids).into_iter().collect()
+    }
+}
+
+/// The place of a name that is to come. Dropped without one, it lets nobody wait for ever.
+pub(super) struct Place {
+    names: Arc<Names>,
+    number: usize,
+}
+
+impl Place {
+    pub(super) fn fill(self, id: BlobId) {
+        guarded(&self.names.known).ids[self.number] = Some(id);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut known = guarded(&self.names.known);
+        known.open -= 1;
+        if known.open == 0 {
+            self.names.complete.notify_all();
+        }
+    }
+}
