@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -66,6 +67,10 @@ impl EarlierTrees for FakeStore<'_> {
     fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
         let missing = || RepositoryError::Damaged("no such tree".to_owned());
         self.trees.lock().unwrap().get(id).cloned().ok_or_else(missing)
+    }
+
+    fn blob_length(&self, id: &BlobId) -> Option<u64> {
+        self.blobs.lock().unwrap().get(id).map(|blob| blob.len() as u64)
     }
 }
 
@@ -159,13 +164,13 @@ pub(super) fn files(paths: &[&Path], exclude: &[&str]) -> SourceKind {
 }
 
 pub(super) fn logs(patterns: &[String]) -> SourceKind {
-    SourceKind::Logs { paths: patterns.to_vec(), exclude: Vec::new() }
+    SourceKind::Logs { paths: patterns.to_vec(), exclude: Vec::new(), full_read: Duration::MAX }
 }
 
 /// The point just taken, as seen by a run that began long after the files' last change.
 pub(super) fn earlier(captured: &Captured) -> Option<Earlier> {
     let began = Timestamp::MAX;
-    Some(Earlier { tree: captured.tree, began })
+    Some(Earlier { tree: captured.tree, began, full_read: Some(Timestamp::UNIX_EPOCH) })
 }
 
 /// Paths and reasons of what is missing.
