@@ -93,7 +93,7 @@ impl Progress for Heard {
 }
 
 impl FakeStore<'_> {
-    fn keep(&self, chunk: &[u8]) -> BlobId {
+    pub fn keep(&self, chunk: &[u8]) -> BlobId {
         let id = BlobId(Sha256::digest(chunk).into());
         self.blobs.lock().unwrap().insert(id, chunk.to_vec());
         id
@@ -125,6 +125,37 @@ impl FakeStore<'_> {
         let result = capture_with(kind, session);
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the scratch directory is left empty");
         result
+    }
+
+    /// As [`FakeStore::capture`], for logs, with the choice to read all of them whole.
+    pub fn capture_logs(
+        &self,
+        kind: &SourceKind,
+        earlier: Option<Earlier>,
+        reads_whole: bool,
+    ) -> Result<Captured, Failure> {
+        let (scratch, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+        let mut session = Session::new(self, self, earlier, scratch.path(), &heard);
+        session.reads_whole = reads_whole;
+        capture_with(kind, session)
+    }
+
+    /// The tree of a captured point with another node at a path.
+    pub fn replace(&self, captured: &Captured, path: &Path, node: Node) -> BlobId {
+        let mut below = node;
+        for directory in path.ancestors().skip(1) {
+            let is_root = directory == Path::new("/");
+            let tree = if is_root { captured.tree } else { self.node(captured, directory).subtree.unwrap() };
+            let mut nodes = self.read_tree(&tree).unwrap();
+            let position = nodes.iter().position(|node| node.name == below.name).unwrap();
+            nodes[position] = below;
+            let tree = self.store_tree(nodes).unwrap();
+            if is_root {
+                return tree;
+            }
+            below = Node { subtree: Some(tree), ..self.node(captured, directory) };
+        }
+        unreachable!("every absolute path has the root above it")
     }
 
     /// The node at an absolute path.
