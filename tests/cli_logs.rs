@@ -102,7 +102,7 @@ fn the_cost_follows_the_new_bytes() {
         logs.append("app.log", &noise(step, 100_000));
         let point = logs.back_up();
         let read = point.number("read_bytes");
-        assert!(read >= 100_000.0 && read < ENDS, "{read} bytes read for 100,000 new ones");
+        assert!((100_000.0..ENDS).contains(&read), "{read} bytes read for 100,000 new ones");
         assert_eq!(point.number("bytes"), 32.0 * MIB as f64 + 100_000.0 * (step - 1) as f64);
     }
     // A whole read cuts the same blobs: there is nothing new but the tree.
