@@ -18,7 +18,7 @@ use crate::ground::progress::WarningsOnly;
 use crate::ground::{Failure, NoProgress, Result, blocking, byte_path};
 use crate::policy::Source;
 use crate::repository::{BlobId, BlobKind, Repository, Snapshot};
-use crate::site::records::{Missing, PointRecord, PointState, RECORD_FORMAT};
+use crate::site::records::{FullRead, Missing, PointRecord, PointState, RECORD_FORMAT};
 
 /// What a backup is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,10 @@ struct SourceRead {
     entries: u64,
     bytes: u64,
     added_bytes: u64,
+    #[serde(default)]
+    read_bytes: Option<u64>,
+    #[serde(default)]
+    full_read: Option<FullRead>,
     missing: Vec<Missing>,
     missing_count: u64,
     parent: Option<String>,
@@ -174,6 +178,7 @@ fn read_source_blocking(
         source,
         &CaptureContext {
             writer: &writer,
+            now: data_time,
             reader: &reader,
             earlier: earlier.as_ref().and_then(earlier_tree),
             scratch: &scratch,
@@ -213,6 +218,12 @@ impl SourceRead {
             entries: captured.entries,
             bytes: captured.bytes,
             added_bytes,
+            read_bytes: Some(captured.read_bytes),
+            full_read: captured.full_read.map(|at| FullRead {
+                at,
+                rewritten: captured.rewritten,
+                rewritten_count: captured.rewritten_count,
+            }),
             missing: captured.missing,
             missing_count: captured.missing_count,
             parent,
@@ -231,7 +242,8 @@ fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
         return None;
     }
     let is_complete = point.missing_count == 0;
-    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, is_complete })
+    let full_read = point.full_read.as_ref().map(|full_read| full_read.at);
+    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, is_complete, full_read })
 }
 
 fn blob_id(text: &str) -> Result<BlobId> {
@@ -297,6 +309,8 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
         available_time: run.now(),
         bytes: read.bytes,
         added_bytes: read.added_bytes,
+        read_bytes: read.read_bytes,
+        full_read: read.full_read.clone(),
         entries: read.entries,
         state: if read.missing_count == 0 { PointState::Complete } else { PointState::Partial },
         held: false,
@@ -326,7 +340,20 @@ pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
         (_, 0) => Outcome::Done,
         _ => Outcome::Partial,
     };
-    (outcome, format!("{points} recovery points, {partial} of them partial; {failed} sources failed"))
+    let mut summary = format!("{points} recovery points, {partial} of them partial; {failed} sources failed");
+    let rewritten: u64 = outcomes.iter().map(rewritten_logs).sum();
+    if rewritten > 0 {
+        summary.push_str(&format!("; the full read of logs found {rewritten} that earlier points hold wrongly"));
+    }
+    (outcome, summary)
+}
+
+/// Logs that a full read of this run found to be wrong in earlier points.
+fn rewritten_logs(outcome: &SourceOutcome) -> u64 {
+    match outcome {
+        SourceOutcome::Point(point) => point.full_read.as_ref().map_or(0, |full_read| full_read.rewritten_count),
+        SourceOutcome::Failed { .. } => 0,
+    }
 }
 
 /// The failure of a run in which no source gave a point.

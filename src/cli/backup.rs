@@ -89,9 +89,11 @@ fn points(done: &BackupDone) -> Vec<&PointRecord> {
         .collect()
 }
 
+/// Entries named one by one.
+const NAMED_MAX: usize = 20;
+
 /// What is missing, a sentence each: sources that failed, and the first entries that a partial point lacks.
 fn failures(done: &BackupDone) -> Vec<String> {
-    const NAMED_MAX: usize = 20;
     let mut sentences = Vec::new();
     for outcome in &done.outcomes {
         match outcome {
@@ -103,9 +105,23 @@ fn failures(done: &BackupDone) -> Vec<String> {
                 if rest > 0 {
                     sentences.push(format!("{}: and {rest} more", point.source));
                 }
+                sentences.extend(rewritten(point));
                 sentences.extend(point.clock_suspect.iter().map(|why| format!("{}: {why}", point.source)));
             }
         }
+    }
+    sentences
+}
+
+/// What a full read of logs found wrong in earlier points.
+fn rewritten(point: &PointRecord) -> Vec<String> {
+    let Some(full_read) = &point.full_read else { return Vec::new() };
+    let named = full_read.rewritten.iter().take(NAMED_MAX);
+    let mut sentences: Vec<_> =
+        named.map(|entry| format!("{}: {}: {}", point.source, entry.path, entry.reason)).collect();
+    let rest = full_read.rewritten_count.saturating_sub(NAMED_MAX as u64);
+    if rest > 0 {
+        sentences.push(format!("{}: and {rest} more logs that were changed in their middle", point.source));
     }
     sentences
 }

@@ -135,7 +135,7 @@ fn open_point(global: &Global, id: &str) -> Result<Opened> {
 }
 
 /// A point by its id or the beginning of one, among all systems that have a policy here.
-fn find_point(global: &Global, id: &str) -> Result<(System, PointRecord)> {
+pub(super) fn find_point(global: &Global, id: &str) -> Result<(System, PointRecord)> {
     let mut found = Vec::new();
     for path in global.policy_paths()? {
         let Ok(policy) = super::global::read_policy(&path) else { continue };
@@ -161,11 +161,11 @@ fn find_point(global: &Global, id: &str) -> Result<(System, PointRecord)> {
 }
 
 /// Paths are written as they are printed, so that what is seen can be pasted.
-fn path_bytes(text: &str) -> Result<Vec<u8>> {
+pub(super) fn path_bytes(text: &str) -> Result<Vec<u8>> {
     Ok(byte_path::unescape(text).unwrap_or_else(|| text.as_bytes().to_vec()))
 }
 
-fn kind_word(kind: NodeKind) -> &'static str {
+pub(super) fn kind_word(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::File => "file",
         NodeKind::Directory => "directory",

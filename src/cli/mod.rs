@@ -5,6 +5,7 @@ mod archive;
 mod backup;
 mod browse;
 mod check;
+mod diff;
 mod drill;
 mod global;
 mod init;
@@ -60,6 +61,8 @@ enum Command {
     Find(browse::FindArguments),
     /// Write a file of a recovery point to standard output
     Cat(browse::CatArguments),
+    /// Compare two recovery points of one source
+    Diff(diff::Arguments),
     /// Restore a system, a source or some paths into a directory
     Restore(restore::Arguments),
     /// Copy recovery points into cold storage
@@ -113,6 +116,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Ls(arguments) => browse::ls(global, arguments),
         Command::Find(arguments) => browse::find(global, arguments),
         Command::Cat(arguments) => browse::cat(global, arguments),
+        Command::Diff(arguments) => diff::command(global, arguments),
         Command::Restore(arguments) => restore::command(global, arguments),
         Command::Archive(arguments) => archive::command(global, arguments),
         Command::Verify(arguments) => verify::command(global, arguments),

@@ -200,6 +200,8 @@ mod tests {
             available_time: time,
             bytes: 0,
             added_bytes: 0,
+            read_bytes: None,
+            full_read: None,
             entries: 0,
             state: PointState::Complete,
             held: false,

@@ -10,6 +10,8 @@ use super::time::{parse_cadence, parse_duration, parse_window};
 use super::*;
 use crate::ground::SecretReference;
 
+/// How often logs are read whole unless the source says otherwise.
+pub(crate) const FULL_READ: Duration = Duration::from_secs(7 * 86_400);
 /// Longest time a restore may take unless the step says otherwise.
 pub(crate) const RESTORE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -93,7 +95,11 @@ fn source(node: &Node<'_>) -> Option<Source> {
 fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
     Some(match node.text("kind")?.text {
         "files" => SourceKind::Files { paths: strings(node, "paths"), exclude: strings(node, "exclude") },
-        "logs" => SourceKind::Logs { paths: strings(node, "paths"), exclude: strings(node, "exclude") },
+        "logs" => SourceKind::Logs {
+            paths: strings(node, "paths"),
+            exclude: strings(node, "exclude"),
+            full_read: duration(node, "full_read").unwrap_or(FULL_READ),
+        },
         "image" => SourceKind::Image { path: string(node, "path")? },
         "sqlite" => SourceKind::Sqlite { path: string(node, "path")? },
         "postgres" => SourceKind::Postgres { dsn: secret(node, "dsn")? },

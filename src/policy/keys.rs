@@ -197,6 +197,12 @@ static SOURCE: Table = Table {
                         Default("nothing"),
                         "Patterns of what is left out: beginning with `/`, of absolute paths; without any `/`, of names at any depth; else of paths below the configured one.",
                     ),
+                    key(
+                        "full_read",
+                        Text(Form::Duration),
+                        Default("7d"),
+                        "How often every file is read whole, to prove that what was kept unread is still right.",
+                    ),
                 ],
             ),
             case(

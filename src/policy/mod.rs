@@ -150,8 +150,8 @@ pub struct Source {
 pub enum SourceKind {
     /// Directory trees and single files, absolute paths.
     Files { paths: Vec<String>, exclude: Vec<String> },
-    /// Append-only files, absolute glob patterns.
-    Logs { paths: Vec<String>, exclude: Vec<String> },
+    /// Append-only files, absolute glob patterns; how often they are read whole, whatever is known of them.
+    Logs { paths: Vec<String>, exclude: Vec<String>, full_read: Duration },
     /// A disk image file or block device.
     Image { path: String },
     /// A SQLite database, taken with the online backup API.

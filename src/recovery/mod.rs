@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`browse`] | looks into a stored tree: list, walk, stream a file |
+//! | [`diff`](mod@diff) | what two stored trees differ in |
 //! | [`restore`] | writes a stored tree below a target directory |
 //! | [`plan`] | pure: which steps may run now, in which ranks |
 //! | [`points`] | pure: which recovery point a source is restored from |
@@ -17,6 +18,7 @@
 //! | `beneath`, `sqlite` | reads below a directory and never outside; reads one value of a database |
 
 pub mod browse;
+pub mod diff;
 pub mod drill;
 pub mod isolate;
 pub mod measure;

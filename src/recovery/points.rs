@@ -37,6 +37,8 @@ pub(crate) mod tests {
             available_time: Timestamp::from_second(available).unwrap(),
             bytes: 0,
             added_bytes: 0,
+            read_bytes: None,
+            full_read: None,
             entries: 0,
             state: PointState::Complete,
             held: false,

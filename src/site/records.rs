@@ -27,6 +27,20 @@ pub struct Missing {
     pub reason: String,
 }
 
+/// When the logs of a source were last read whole, and what came out when this very point did so. Between such reads
+/// a log that grew is read from where the point before ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullRead {
+    /// Data time of the point that read everything.
+    pub at: Timestamp,
+    /// Files that earlier points were found to hold wrongly, by this point's own full read; this point holds them
+    /// right. At most 1,000, `rewritten_count` has the whole number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewritten: Vec<Missing>,
+    #[serde(default)]
+    pub rewritten_count: u64,
+}
+
 /// A recovery point: what one backup of one source left at the DR site. Written last, once, never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointRecord {
@@ -49,6 +63,12 @@ pub struct PointRecord {
     pub bytes: u64,
     /// Bytes that had to be added to the repository.
     pub added_bytes: u64,
+    /// Bytes that had to be read from the source; not known of points made before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
+    /// For logs: the newest read of everything that there was, by this point or an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_read: Option<FullRead>,
     /// Entries: files, directories and all else.
     pub entries: u64,
     pub state: PointState,

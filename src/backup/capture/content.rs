@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SeekFrom, Stat, fstat, seek};
@@ -9,7 +10,6 @@ use rustix::io::Errno;
 
 use super::metadata::{same_version, size_of};
 use super::session::{Session, Trouble};
-use crate::ground::Progress;
 use crate::repository::{Chunking, ContentError, StoredContent};
 
 /// How often a file that changes under the read is read in all.
@@ -63,8 +63,26 @@ fn store_once(
     stability: Stability,
 ) -> Result<ReadContent, Trouble> {
     let before = fstat(file).map_err(unreadable)?;
+    store_from(session, file, before, StoredContent::default(), chunking, stability)
+}
+
+/// Stores what follows `prefix`, up to the size in `before`, and gives both as one content.
+///
+/// # Errors
+/// As [`store_settled`].
+pub(super) fn store_from(
+    session: &Session<'_>,
+    file: &File,
+    before: Stat,
+    prefix: StoredContent,
+    chunking: Chunking,
+    stability: Stability,
+) -> Result<ReadContent, Trouble> {
     let size = size_of(&before);
-    let content = store_range(session, file, size, is_sparse(&before), chunking)?;
+    let mut content = prefix;
+    let rest = store_range(session, file, content.bytes..size, is_sparse(&before), chunking)?;
+    content.blobs.extend(rest.blobs);
+    content.bytes += rest.bytes;
     let after = fstat(file).map_err(unreadable)?;
     let grew = size_of(&after) > size;
     let intact = same_version(&before, &after) || (stability == Stability::AppendOnly && grew);
@@ -72,19 +90,18 @@ fn store_once(
     Ok(ReadContent { content, stat: before, changed })
 }
 
-/// Stores the first `size` bytes of a file or device.
+/// Stores a range of bytes of a file or device.
 pub(super) fn store_range(
     session: &Session<'_>,
     file: &File,
-    size: u64,
+    range: Range<u64>,
     sparse: bool,
     chunking: Chunking,
 ) -> Result<StoredContent, Trouble> {
-    if size == 0 {
+    if range.is_empty() {
         return Ok(StoredContent::default());
     }
-    let spans = SpanReader::new(file, size, sparse);
-    let mut reader = CountingReader { inner: spans, progress: session.progress };
+    let mut reader = CountingReader { inner: SpanReader::new(file, range, sparse), session };
     session.store.store_content(&mut reader, chunking).map_err(|error| match error {
         ContentError::Source(error) => Trouble::Source(format!("it cannot be read: {error}")),
         ContentError::Repository(error) => Trouble::Repository(error),
@@ -100,21 +117,24 @@ fn is_sparse(stat: &Stat) -> bool {
     u64::try_from(stat.st_blocks).is_ok_and(|blocks| blocks.saturating_mul(512) < size_of(stat))
 }
 
-/// Tells the progress of every byte read.
-struct CountingReader<'a, R> {
-    inner: R,
-    progress: &'a dyn Progress,
+/// Tells the progress of every byte, and counts those that came from the source: not the holes.
+struct CountingReader<'a> {
+    inner: SpanReader<'a>,
+    session: &'a Session<'a>,
 }
 
-impl<R: Read> Read for CountingReader<'_, R> {
+impl Read for CountingReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        self.progress.advance(length as u64);
+        if self.inner.span == Span::Data {
+            self.session.count_read(length as u64);
+        }
+        self.session.progress.advance(length as u64);
         Ok(length)
     }
 }
 
-/// Reads a file up to a fixed end and supplies zeros for its holes without asking the disk.
+/// Reads a range of a file and supplies zeros for its holes without asking the disk.
 pub(super) struct SpanReader<'a> {
     file: &'a File,
     position: u64,
@@ -133,10 +153,10 @@ enum Span {
 }
 
 impl<'a> SpanReader<'a> {
-    /// Reads from the start to `end`; `sparse` says whether to look for holes.
-    pub fn new(file: &'a File, end: u64, sparse: bool) -> Self {
-        let span_end = if sparse { 0 } else { end };
-        Self { file, position: 0, end, sparse, span: Span::Data, span_end }
+    /// `sparse` says whether to look for holes.
+    pub fn new(file: &'a File, range: Range<u64>, sparse: bool) -> Self {
+        let span_end = if sparse { range.start } else { range.end };
+        Self { file, position: range.start, end: range.end, sparse, span: Span::Data, span_end }
     }
 
     /// Finds out what lies at the current position and how far it goes.

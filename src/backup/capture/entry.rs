@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::content::{Stability, store_settled};
+use super::content::Stability;
+use super::grown::store_file;
 use super::metadata::{XattrAccess, kind_of, node_of, read_xattrs, time_is_clamped};
 use super::session::{LinkedFile, Session, Trouble};
 use crate::repository::{Chunking, Node, NodeKind};
@@ -104,7 +105,7 @@ fn capture_file(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Troubl
         node.content = known;
         session.progress.advance(node.size);
     } else {
-        let read = store_settled(session, &file, Chunking::Content, place.stability)?;
+        let read = store_file(session, place, &file, (&stat, &node), Chunking::Content)?;
         if read.changed {
             session.miss(place.path, "it changed while it was read, each of 3 times");
         }

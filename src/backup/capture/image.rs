@@ -59,7 +59,7 @@ fn capture_device(session: Session<'_>, image: SingleFile, path: &str) -> Result
         return Err(Failure::failed(format!("the device {path} has no medium: its size is 0")));
     }
     let mut node = image.node(&session);
-    let content = store_range(&session, &file, size, false, BLOCK).map_err(|trouble| fatal(trouble, path))?;
+    let content = store_range(&session, &file, 0..size, false, BLOCK).map_err(|trouble| fatal(trouble, path))?;
     if content.bytes != size {
         return Err(Failure::failed(format!("the device {path} ended after {} of {size} bytes", content.bytes)));
     }

@@ -2,7 +2,7 @@
 //!
 //! The walk begins at the fixed part of each pattern and enters only directories that can lead to a match, so that a
 //! directory beside the logs which this user may not read is no gap. A line appended during the read is for the next
-//! point: each file is read up to the size it had when it was opened.
+//! point: each file is read up to the size it had when it was opened, and from where the earlier point ends (`grown`).
 //!
 //! A symlink to a directory is followed where the pattern has a component for it (`/opt/*/logs/*.log`), as a shell
 //! does, and not below `**`. A symlink that itself matches is recorded as a symlink.
@@ -17,6 +17,7 @@ use super::Captured;
 use super::content::Stability;
 use super::exclude::{Selection, compile, compile_exclude};
 use super::files::{normalize, outermost};
+use super::log_history::LogHistory;
 use super::session::{Session, components};
 use super::trees::plant;
 use super::walk::{os, walk};
@@ -27,7 +28,8 @@ use crate::policy::literal;
 ///
 /// # Errors
 /// When no pattern matches anything, a pattern is none, or the repository cannot be written.
-pub(super) fn capture_logs(session: Session<'_>, patterns: &[String], exclude: &[String]) -> Result<Captured> {
+pub(super) fn capture_logs(mut session: Session<'_>, patterns: &[String], exclude: &[String]) -> Result<Captured> {
+    session.logs = Some(LogHistory::default());
     let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<Vec<_>>>()?;
     let selection = LogSelection { patterns, exclude: compile_exclude(exclude)? };
     let mut prefixes: Vec<Vec<u8>> = selection.patterns.iter().map(|pattern| pattern.prefix.clone()).collect();

@@ -6,6 +6,7 @@
 //! | `walk` | directory trees, by descriptors and with several readers |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
+//! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
 //! | `single` | one file as a whole source |
 //! | `trees` | puts what was captured under its absolute path |
 //! | `session`, `store` | what all threads share; what is needed of the repository |
@@ -17,8 +18,10 @@ mod content;
 mod entry;
 mod exclude;
 mod files;
+mod grown;
 mod held;
 mod image;
+mod log_history;
 mod logs;
 mod metadata;
 mod session;
@@ -49,11 +52,15 @@ pub struct Earlier {
     pub began: Timestamp,
     /// Whether nothing is missing in it: only then is what it says of an unchanged file all there is to say.
     pub is_complete: bool,
+    /// For logs: when all files were last read whole.
+    pub full_read: Option<Timestamp>,
 }
 
 /// What capture is given.
 pub struct CaptureContext<'a> {
     pub writer: &'a BlobWriter,
+    /// The run's time now: the data time.
+    pub now: Timestamp,
     /// To read the earlier tree; `None` with `earlier` on the first backup.
     pub reader: &'a BlobReader,
     pub earlier: Option<Earlier>,
@@ -71,6 +78,14 @@ pub struct Captured {
     pub entries: u64,
     /// Bytes as they would be restored.
     pub bytes: u64,
+    /// Bytes read from the source, the checks of what need not be read again included.
+    pub read_bytes: u64,
+    /// For logs: when all files were last read whole; the data time when this was such a read.
+    pub full_read: Option<Timestamp>,
+    /// Logs in whose earlier content a full read found other bytes than are in the file; at most 1,000,
+    /// `rewritten_count` has the whole number.
+    pub rewritten: Vec<Missing>,
+    pub rewritten_count: u64,
     /// Named, in the order met; at most 1,000, `missing_count` has the whole number.
     pub missing: Vec<Missing>,
     pub missing_count: u64,
@@ -82,14 +97,18 @@ pub struct Captured {
 /// When nothing of the source can be read (a path that does not exist), the source's kind is not served here, or the
 /// repository cannot be written. Single entries that cannot be read are named in [`Captured::missing`].
 pub fn capture(source: &Source, context: &CaptureContext<'_>) -> Result<Captured, Failure> {
-    let session = Session::new(context.writer, context.reader, context.earlier, context.scratch, context.progress);
-    capture_with(&source.kind, session)
+    let mut session = Session::new(context.writer, context.reader, context.earlier, context.scratch, context.progress);
+    let Some(period) = log_history::period_of(&source.kind) else { return capture_with(&source.kind, session) };
+    session.reads_whole = log_history::is_full_read_due(period, context.earlier.as_ref(), context.now);
+    let before = context.earlier.and_then(|earlier| earlier.full_read);
+    let full_read = if session.reads_whole { Some(context.now) } else { before };
+    Ok(Captured { full_read, ..capture_with(&source.kind, session)? })
 }
 
 fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Failure> {
     match kind {
         SourceKind::Files { paths, exclude } => files::capture_files(session, paths, exclude),
-        SourceKind::Logs { paths, exclude } => logs::capture_logs(session, paths, exclude),
+        SourceKind::Logs { paths, exclude, .. } => logs::capture_logs(session, paths, exclude),
         SourceKind::Image { path } => image::capture_image(session, path),
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
         SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {

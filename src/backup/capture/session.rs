@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::held::HeldDatabases;
+use super::log_history::LogHistory;
 use super::metadata::OwnerNames;
 use super::store::{ContentStore, EarlierTrees};
 use super::{Captured, Earlier};
@@ -58,6 +59,11 @@ pub(super) struct Session<'a> {
     pub progress: &'a dyn Progress,
     pub owners: OwnerNames,
     pub held: HeldDatabases,
+    /// For a source of kind `logs`: what is known of its files.
+    pub logs: Option<LogHistory>,
+    /// Whether every file is read whole, whatever is known of it.
+    pub reads_whole: bool,
+    read_bytes: AtomicU64,
     /// Threads that read content.
     pub readers: usize,
     entries: AtomicU64,
@@ -90,6 +96,9 @@ impl<'a> Session<'a> {
             progress,
             owners: OwnerNames::of_this_host(),
             held: HeldDatabases::of_this_process(),
+            logs: None,
+            reads_whole: false,
+            read_bytes: AtomicU64::new(0),
             readers: READERS,
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -114,6 +123,11 @@ impl<'a> Session<'a> {
         if node.kind == NodeKind::File && first_link {
             self.bytes.fetch_add(node.size, Ordering::Relaxed);
         }
+    }
+
+    /// Counts bytes that were read from the source.
+    pub fn count_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The node under which the same inode was captured before in this run.
@@ -163,9 +177,14 @@ impl<'a> Session<'a> {
         self.earlier_node(path)?.subtree
     }
 
-    /// Whether a file may keep the content its earlier version had, without a read: nothing about it changed, its
-    /// last change is not so young that a later one could bear the same time, and all of its content is still stored.
+    /// Whether a file may keep the content its earlier version had, without a read.
     pub fn is_unchanged(&self, node: &Node, earlier: &Node) -> bool {
+        !self.reads_whole && self.looks_unchanged(node, earlier)
+    }
+
+    /// Whether size, inode and times say that a file has the content its earlier version had: nothing about it changed, its
+    /// last change is not so young that a later one could bear the same time, and all of its content is still stored.
+    pub fn looks_unchanged(&self, node: &Node, earlier: &Node) -> bool {
         let Some(began) = self.earlier.map(|earlier| earlier.began) else { return false };
         let settled = |time: Timestamp| time < began.saturating_sub(TIMESTAMP_GRAIN).unwrap_or(Timestamp::MIN);
         earlier.kind == NodeKind::File
@@ -184,7 +203,12 @@ impl<'a> Session<'a> {
 
     /// Ends the capture.
     pub fn finish(self, tree: BlobId, roots: Vec<std::path::PathBuf>) -> Result<Captured, Failure> {
+        let (rewritten, rewritten_count) = self.logs.map(LogHistory::finish).unwrap_or_default();
         Ok(Captured {
+            read_bytes: self.read_bytes.into_inner(),
+            full_read: None,
+            rewritten,
+            rewritten_count,
             tree,
             roots,
             entries: self.entries.into_inner(),

@@ -23,6 +23,8 @@ pub(super) trait ContentStore: Sync {
 pub(super) trait EarlierTrees: Sync {
     /// As [`BlobReader::read_tree`].
     fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError>;
+    /// Bytes of a data blob, from the index; `None` when it is not there.
+    fn blob_length(&self, id: &BlobId) -> Option<u64>;
 }
 
 impl ContentStore for BlobWriter {
@@ -46,5 +48,9 @@ impl ContentStore for BlobWriter {
 impl EarlierTrees for BlobReader {
     fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
         BlobReader::read_tree(self, id)
+    }
+
+    fn blob_length(&self, id: &BlobId) -> Option<u64> {
+        self.length(BlobKind::Data, id)
     }
 }

@@ -144,6 +144,7 @@ fn paths_of_the_primary() {
         source(SourceKind::Logs {
             paths: files(&["/var/log/shop/*.log*", "/opt/x/one.log", "/a/{b,c}/d"]),
             exclude: Vec::new(),
+            full_read: std::time::Duration::MAX,
         }),
         source(SourceKind::Sqlite { path: "/var/lib/orders.db".into() }),
         source(SourceKind::Image { path: "/dev/vg0/data".into() }),

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -71,6 +72,10 @@ impl EarlierTrees for FakeStore<'_> {
         let missing = || RepositoryError::Damaged("no such tree".to_owned());
         self.trees.lock().unwrap().get(id).cloned().ok_or_else(missing)
     }
+
+    fn blob_length(&self, id: &BlobId) -> Option<u64> {
+        self.blobs.lock().unwrap().get(id).map(|blob| blob.len() as u64)
+    }
 }
 
 /// Adds up what it hears.
@@ -92,7 +97,7 @@ impl Progress for Heard {
 }
 
 impl FakeStore<'_> {
-    fn keep(&self, chunk: &[u8]) -> BlobId {
+    pub fn keep(&self, chunk: &[u8]) -> BlobId {
         let id = BlobId(Sha256::digest(chunk).into());
         self.blobs.lock().unwrap().insert(id, chunk.to_vec());
         id
@@ -124,6 +129,37 @@ impl FakeStore<'_> {
         let result = capture_with(kind, session);
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the scratch directory is left empty");
         result
+    }
+
+    /// As [`FakeStore::capture`], for logs, with the choice to read all of them whole.
+    pub fn capture_logs(
+        &self,
+        kind: &SourceKind,
+        earlier: Option<Earlier>,
+        reads_whole: bool,
+    ) -> Result<Captured, Failure> {
+        let (scratch, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+        let mut session = Session::new(self, self, earlier, scratch.path(), &heard);
+        session.reads_whole = reads_whole;
+        capture_with(kind, session)
+    }
+
+    /// The tree of a captured point with another node at a path.
+    pub fn replace(&self, captured: &Captured, path: &Path, node: Node) -> BlobId {
+        let mut below = node;
+        for directory in path.ancestors().skip(1) {
+            let is_root = directory == Path::new("/");
+            let tree = if is_root { captured.tree } else { self.node(captured, directory).subtree.unwrap() };
+            let mut nodes = self.read_tree(&tree).unwrap();
+            let position = nodes.iter().position(|node| node.name == below.name).unwrap();
+            nodes[position] = below;
+            let tree = self.store_tree(nodes).unwrap();
+            if is_root {
+                return tree;
+            }
+            below = Node { subtree: Some(tree), ..self.node(captured, directory) };
+        }
+        unreachable!("every absolute path has the root above it")
     }
 
     /// The node at an absolute path.
@@ -163,13 +199,14 @@ pub(super) fn files(paths: &[&Path], exclude: &[&str]) -> SourceKind {
 }
 
 pub(super) fn logs(patterns: &[String]) -> SourceKind {
-    SourceKind::Logs { paths: patterns.to_vec(), exclude: Vec::new() }
+    SourceKind::Logs { paths: patterns.to_vec(), exclude: Vec::new(), full_read: Duration::MAX }
 }
 
 /// The point just taken, as seen by a run that began long after the files' last change.
 pub(super) fn earlier(captured: &Captured) -> Option<Earlier> {
     let began = Timestamp::MAX;
-    Some(Earlier { tree: captured.tree, began, is_complete: captured.missing_count == 0 })
+    let is_complete = captured.missing_count == 0;
+    Some(Earlier { tree: captured.tree, began, is_complete, full_read: Some(Timestamp::UNIX_EPOCH) })
 }
 
 /// Paths and reasons of what is missing.

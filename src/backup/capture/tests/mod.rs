@@ -3,6 +3,7 @@
 mod changes;
 mod databases;
 mod fake;
+mod grown;
 mod objects;
 mod paths;
 mod properties;

@@ -57,7 +57,7 @@ proptest! {
         file.set_len(length).unwrap();
         let mut wanted = vec![0; length as usize];
         file.read_exact_at(&mut wanted, 0).unwrap();
-        let mut reader = SpanReader::new(&file, length, sparse);
+        let mut reader = SpanReader::new(&file, 0..length, sparse);
         let (mut read, mut buffer) = (Vec::new(), vec![0xaa; step]);
         loop {
             match reader.read(&mut buffer).unwrap() {
