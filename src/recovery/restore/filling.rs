@@ -275,9 +275,11 @@ impl<'a> Filling<'a> {
                 let _ = fs::unlinkat(&created.at, name, AtFlags::empty());
             }
             Held::Closed { identity, temporary } => {
-                if let Ok(created) = self.open_again(slot, identity, temporary) {
-                    let name = created.temporary.as_deref().unwrap_or(own);
-                    let _ = fs::unlinkat(&created.at, name, AtFlags::empty());
+                let name = temporary.as_deref().unwrap_or(own);
+                if let Ok(at) = self.work.directories.open(slot.job.place.directory)
+                    && fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|at| Identity::of(&at) == identity)
+                {
+                    let _ = fs::unlinkat(&at, name, AtFlags::empty());
                 }
             }
         }

@@ -440,4 +440,5 @@ fn a_file_replaced_between_its_pieces_is_named_and_what_stands_there_is_left_alo
     );
     assert_eq!(fs::read(&outside).unwrap(), b"outside");
     assert!(fs::symlink_metadata(target.join("000")).unwrap().is_symlink());
+    assert!(!target.join("002").exists(), "half-written, and ours by its inode");
 }
