@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::BlobKind;
-use super::pack::PackEntry;
+use super::pack::{self, PackEntry};
 use super::tree::BlobId;
 
 /// A blob's place; sorted by id within its kind.
@@ -23,10 +23,31 @@ pub(super) struct Location {
     pub(super) entry: PackEntry,
 }
 
+/// Where the first copy of a blob is, small enough to hold one for each piece of many files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    /// Number for [`Index::pack_id`].
+    pub(super) pack: u32,
+    pub(super) offset: u32,
+    /// Sealed, as stored.
+    pub(super) length: u32,
+    /// Plain length of a compressed blob, 0 for one that is not compressed.
+    pub(super) uncompressed: u32,
+}
+
+impl Spot {
+    /// Bytes of the plain text.
+    pub(super) fn plain_length(&self) -> u64 {
+        pack::plain_length(self.length, self.uncompressed)
+    }
+}
+
 /// All blobs that the index files name. A blob may have several copies.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     packs: Vec<BlobId>,
+    /// By number of the pack: where its last blob ends.
+    ends: Vec<u64>,
     data: Vec<Entry>,
     trees: Vec<Entry>,
 }
@@ -41,7 +62,7 @@ impl Index {
 
     fn copies(&self, kind: BlobKind, id: &BlobId) -> &[Entry] {
         let entries = self.of(kind);
-        let start = entries.partition_point(|entry| entry.id < id.0);
+        let start = first_of(entries, &id.0);
         let count = entries[start..].iter().take_while(|entry| entry.id == id.0).count();
         &entries[start..start + count]
     }
@@ -61,8 +82,28 @@ impl Index {
 
     /// True when some pack holds the blob.
     pub(super) fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
-        let entries = self.of(kind);
-        entries.binary_search_by(|entry| entry.id.cmp(&id.0)).is_ok()
+        !self.copies(kind, id).is_empty()
+    }
+
+    /// The first copy of a blob.
+    pub(super) fn spot(&self, kind: BlobKind, id: &BlobId) -> Option<Spot> {
+        let Entry { pack, offset, length, uncompressed, .. } = *self.copies(kind, id).first()?;
+        Some(Spot { pack, offset, length, uncompressed })
+    }
+
+    /// Name of a pack by its number.
+    pub(super) fn pack_id(&self, number: u32) -> BlobId {
+        self.packs[number as usize]
+    }
+
+    /// Where the last blob of a pack ends.
+    pub(super) fn end_of(&self, number: u32) -> u64 {
+        self.ends[number as usize]
+    }
+
+    /// Number of packs; their numbers are below it.
+    pub(super) fn packs(&self) -> usize {
+        self.packs.len()
     }
 
     /// Every copy of a blob, the one to try first in front.
@@ -73,14 +114,12 @@ impl Index {
     /// Forgets the blobs of packs that are not there, or too short to hold them. `sizes` has every stored pack's bytes.
     /// Gives the packs that were forgotten.
     pub(super) fn forget_lost_packs(&mut self, sizes: &HashMap<BlobId, u64>) -> Vec<BlobId> {
-        let mut ends = vec![0_u64; self.packs.len()];
-        for entry in self.data.iter().chain(&self.trees) {
-            let end = u64::from(entry.offset) + u64::from(entry.length);
-            let known = &mut ends[entry.pack as usize];
-            *known = end.max(*known);
-        }
-        let whole: Vec<bool> =
-            self.packs.iter().zip(&ends).map(|(pack, end)| sizes.get(pack).is_some_and(|size| size > end)).collect();
+        let whole: Vec<bool> = self
+            .packs
+            .iter()
+            .zip(&self.ends)
+            .map(|(pack, end)| sizes.get(pack).is_some_and(|size| size > end))
+            .collect();
         self.data.retain(|entry| whole[entry.pack as usize]);
         self.trees.retain(|entry| whole[entry.pack as usize]);
         self.packs.iter().zip(&whole).filter(|(_, whole)| !**whole).map(|(pack, _)| *pack).collect()
@@ -151,12 +190,38 @@ impl IndexBuilder {
             entries.dedup();
             entries.shrink_to_fit();
         }
+        index.ends = vec![0; index.packs.len()];
+        for entry in index.data.iter().chain(&index.trees) {
+            let end = &mut index.ends[entry.pack as usize];
+            *end = (*end).max(u64::from(entry.offset) + u64::from(entry.length));
+        }
         index
     }
 }
 
+/// Where the copies of a blob begin among sorted entries. Ids are hashes, evenly spread: their first bytes tell the
+/// place within a few entries, where halving would touch a distant one twenty times. Ids that somebody chose cost no
+/// more than halving twice.
+fn first_of(entries: &[Entry], id: &[u8; 32]) -> usize {
+    let share = id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let guess = ((u128::from(share) * entries.len() as u128) >> 64) as usize;
+    let below = |at: usize| entries[at].id < *id;
+    let (mut low, mut high, mut step) = (guess, guess, 32);
+    while low > 0 && !below(low - 1) {
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    while high < entries.len() && below(high) {
+        high = (high + step).min(entries.len());
+        step *= 2;
+    }
+    low + entries[low..high].partition_point(|entry| entry.id < *id)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry(kind: BlobKind, id: u8, offset: u32) -> PackEntry {
@@ -176,6 +241,25 @@ mod tests {
         assert!(index.contains(BlobKind::Tree, &BlobId([1; 32])));
         assert!(!index.contains(BlobKind::Tree, &BlobId([2; 32])));
         assert_eq!(index.by_pack()[1].1.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn every_blob_is_found_however_ids_are_spread(
+            mut ids in proptest::collection::vec(prop_oneof![any::<[u8; 32]>(), any::<u8>().prop_map(|last| {
+                let mut id = [0xff; 32];
+                id[31] = last;
+                id
+            })], 0..300),
+            other: [u8; 32],
+        ) {
+            ids.sort_unstable();
+            let entry = |id: &[u8; 32]| Entry { id: *id, pack: 0, offset: 0, length: 0, uncompressed: 0 };
+            let entries: Vec<Entry> = ids.iter().map(entry).collect();
+            for id in ids.iter().chain([&other, &[0; 32], &[0xff; 32]]) {
+                prop_assert_eq!(first_of(&entries, id), entries.partition_point(|entry| entry.id < *id));
+            }
+        }
     }
 
     #[test]

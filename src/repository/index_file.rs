@@ -1,6 +1,8 @@
 //! Index files: JSON that names packs and their blobs. One that `supersedes` others replaces them.
 
 use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +10,13 @@ use super::error::RepositoryError;
 use super::index::{Index, IndexBuilder};
 use super::pack::{self, PackEntry};
 use super::tree::BlobId;
-use super::{BlobKind, Inner, unpacked};
+use super::{BlobKind, Inner, guarded, unpacked};
 use crate::site::StoreErrorKind;
 
 /// Directory of the index files.
 pub(super) const INDEXES: &str = "index/";
+/// Threads that load them at most: each holds a file of up to 50,000 blobs.
+const THREADS: usize = 4;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct IndexFile {
@@ -88,26 +92,16 @@ pub(super) struct Loaded {
 /// found by their headers, so that a restore works without an index.
 pub(super) fn load(inner: &Inner, recover: bool) -> Result<Loaded, RepositoryError> {
     let (ids, foreign) = unpacked::list(inner, INDEXES)?;
+    let mut ids: Vec<BlobId> = ids.into_iter().map(|(id, _)| id).collect();
+    let Gathered { mut builder, superseded, damage: unusable } = gather(inner, &ids)?;
+    if ids.iter().any(|id| superseded.contains(id)) {
+        // Rare, since who writes such a file removes the others: then once more without them.
+        ids.retain(|id| !superseded.contains(id));
+        builder = gather(inner, &ids)?.builder;
+    }
     let mut damage: Vec<String> =
         foreign.iter().map(|key| format!("{key} has no name that the format knows")).collect();
-    let mut superseded = HashSet::new();
-    let mut builder = IndexBuilder::default();
-    let mut files = Vec::new();
-    for (id, _) in ids {
-        match unpacked::load::<IndexFile>(inner, INDEXES, &id) {
-            Ok(file) => {
-                superseded.extend(file.supersedes.iter().flatten().copied());
-                files.push((id, compact(file)));
-            }
-            Err(error) if is_refusal(&error) => return Err(error),
-            Err(error) => damage.push(error.to_string()),
-        }
-    }
-    for (id, packs) in files {
-        if !superseded.contains(&id) {
-            packs.into_iter().for_each(|(pack, entries)| builder.add(pack, entries));
-        }
-    }
+    damage.extend(unusable);
     let recovered = if recover && !damage.is_empty() { recover_from_packs(inner, &builder)? } else { Vec::new() };
     recovered.iter().for_each(|(pack, entries)| builder.add(*pack, entries.iter().copied()));
     Ok(Loaded { index: builder.build(), damage, recovered })
@@ -118,9 +112,54 @@ fn is_refusal(error: &RepositoryError) -> bool {
     matches!(error, RepositoryError::Store(error) if error.kind != StoreErrorKind::Other)
 }
 
-fn compact(file: IndexFile) -> Vec<(BlobId, Vec<PackEntry>)> {
-    let packs = file.packs.unwrap_or_default().into_iter();
-    packs.map(|pack| (pack.id, pack.blobs.unwrap_or_default().into_iter().map(PackEntry::from).collect())).collect()
+/// What several index files say together.
+#[derive(Default)]
+struct Gathered {
+    builder: IndexBuilder,
+    superseded: HashSet<BlobId>,
+    damage: Vec<String>,
+}
+
+/// Loads index files, several at a time. Memory beyond the index: for each thread one file, as JSON and decoded.
+fn gather(inner: &Inner, ids: &[BlobId]) -> Result<Gathered, RepositoryError> {
+    let gathered = Mutex::new(Gathered::default());
+    let (next, refused) = (AtomicUsize::new(0), Mutex::new(None));
+    let work = || {
+        while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match unpacked::load::<IndexFile>(inner, INDEXES, id) {
+                Ok(file) => guarded(&gathered).add(file),
+                Err(error) if is_refusal(&error) => {
+                    next.store(ids.len(), Ordering::Relaxed);
+                    guarded(&refused).get_or_insert(error);
+                }
+                Err(error) => guarded(&gathered).damage.push(error.to_string()),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..THREADS.min(super::parallelism()).min(ids.len()) {
+            // Without another thread this one does all.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    if let Some(error) = guarded(&refused).take() {
+        return Err(error);
+    }
+    let mut gathered = std::mem::take(&mut *guarded(&gathered));
+    gathered.damage.sort_unstable();
+    Ok(gathered)
+}
+
+impl Gathered {
+    fn add(&mut self, file: IndexFile) {
+        self.superseded.extend(file.supersedes.into_iter().flatten());
+        for pack in file.packs.into_iter().flatten() {
+            self.builder.add(pack.id, pack.blobs.into_iter().flatten().map(PackEntry::from));
+        }
+    }
 }
 
 /// Reads the headers of packs that no index names. A pack whose header cannot be read is left out: what it held is
@@ -154,11 +193,13 @@ mod tests {
             {{"id":"{id}","type":"tree","offset":5,"length":42,"uncompressed_length":99}},
             {{"id":"{id}","type":"data","offset":47,"length":33}}]}},{{"id":"{id}","blobs":null}}]}}"#
         );
-        let packs = compact(serde_json::from_str(&text).unwrap());
+        let mut gathered = Gathered::default();
+        gathered.add(serde_json::from_str(&text).unwrap());
         let id = BlobId([0xaa; 32]);
         let tree = PackEntry { kind: BlobKind::Tree, id, offset: 5, length: 42, uncompressed: 99 };
         let data = PackEntry { kind: BlobKind::Data, id, offset: 47, length: 33, uncompressed: 0 };
-        assert_eq!(packs, [(id, vec![tree, data]), (id, vec![])]);
+        assert_eq!(gathered.builder.build().by_pack(), [(id, vec![tree, data])]);
+        assert_eq!(gathered.superseded, HashSet::from([id]));
     }
 
     proptest! {

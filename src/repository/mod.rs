@@ -8,8 +8,8 @@
 //! | `tree`, `tree_json`, `quote`, `snapshot` | directories and snapshots |
 //! | `pack`, `index`, `index_file` | blobs in packs; where each is |
 //! | `chunker`, `writer`, `pipeline`, `hash`, `packer`, `storing` | storing |
-//! | `reader` | reading |
-//! | `lock`, `verify`, `verify_data` | use by several; checking |
+//! | `reader`, `opener` | reading |
+//! | `lock`, `verify`, `verify_data`, `tree_visits` | use by several; checking |
 //!
 //! Order of writes: packs, then the index that names them, then the snapshot that needs them; each durable before the
 //! next. So a kill at any moment leaves at most packs that nothing names.
@@ -24,6 +24,7 @@ mod index;
 mod index_file;
 mod key;
 mod lock;
+mod opener;
 mod pack;
 mod packer;
 mod pipeline;
@@ -34,6 +35,7 @@ mod snapshot;
 mod storing;
 pub mod tree;
 mod tree_json;
+mod tree_visits;
 mod unpacked;
 mod verify;
 mod verify_data;

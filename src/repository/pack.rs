@@ -36,21 +36,21 @@ impl PackEntry {
     fn header_bytes(&self) -> u64 {
         if self.uncompressed == 0 { 37 } else { 41 }
     }
+}
 
-    /// Bytes of the plain text.
-    pub(super) fn plain_length(&self) -> u64 {
-        if self.uncompressed == 0 {
-            u64::from(self.length).saturating_sub(OVERHEAD as u64)
-        } else {
-            u64::from(self.uncompressed)
-        }
-    }
+/// Bytes of the plain text of a blob of this stored length; `uncompressed` is 0 for one that is not compressed.
+pub(super) fn plain_length(length: u32, uncompressed: u32) -> u64 {
+    if uncompressed == 0 { u64::from(length).saturating_sub(OVERHEAD as u64) } else { u64::from(uncompressed) }
 }
 
 /// Size of the pack that holds exactly these blobs.
 pub(super) fn size_of(entries: &[PackEntry]) -> u64 {
-    let blobs: u64 = entries.iter().map(|entry| u64::from(entry.length) + entry.header_bytes()).sum();
-    blobs + OVERHEAD as u64 + LENGTH_FIELD
+    entries.iter().map(|entry| u64::from(entry.length)).sum::<u64>() + header_size(entries)
+}
+
+/// Bytes of the sealed header of these blobs, with its length.
+pub(super) fn header_size(entries: &[PackEntry]) -> u64 {
+    entries.iter().map(PackEntry::header_bytes).sum::<u64>() + OVERHEAD as u64 + LENGTH_FIELD
 }
 
 /// The header of a pack, sealed, with the length after it.
@@ -97,7 +97,7 @@ fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Opens the header at the end of a whole pack or of its tail; `size` is that of the whole pack.
-fn open_header(key: &SealKey, tail: &[u8], size: u64) -> Result<Vec<PackEntry>, String> {
+pub(super) fn open_header(key: &SealKey, tail: &[u8], size: u64) -> Result<Vec<PackEntry>, String> {
     let (rest, length) = tail.split_last_chunk().ok_or("it is too short")?;
     let length = u64::from(u32::from_le_bytes(*length));
     if length > HEADER_LIMIT || length > rest.len() as u64 {
@@ -113,6 +113,7 @@ fn open_header(key: &SealKey, tail: &[u8], size: u64) -> Result<Vec<PackEntry>, 
 }
 
 /// The blobs of a pack that is held in memory.
+#[cfg(test)]
 pub(super) fn entries_of(key: &SealKey, pack: &[u8]) -> Result<Vec<PackEntry>, String> {
     open_header(key, pack, pack.len() as u64)
 }

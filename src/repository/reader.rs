@@ -1,26 +1,29 @@
 //! Reading blobs: each is checked by its MAC and its hash; when a copy is damaged the next one is tried.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::error::RepositoryError;
-use super::index::{Index, Location};
-use super::pack;
+use super::index::{Index, Location, Spot};
+use super::opener::{self, Opener, Share, Stretch};
+use super::pack::{self, PackEntry};
 use super::tree::{BlobId, Node};
 use super::{BlobKind, Inner, guarded, tree_json};
 
 /// Trees kept in memory, in bytes of their JSON.
-const TREE_CACHE: usize = 16 << 20;
-/// Bytes of one fetch, unless a single blob is larger.
-const FETCH_LIMIT: u64 = 8 << 20;
-/// Unwanted bytes between two wanted blobs that are fetched rather than asking twice.
-const GAP_LIMIT: u64 = 64 << 10;
+const TREE_CACHE: usize = 8 << 20;
+/// Bytes of a part of a pack of trees that is fetched at once.
+const PART_BYTES: u64 = 1 << 20;
+/// Such parts kept in memory: 8 MiB, as stored.
+const PARTS_MAX: usize = 8;
 
 struct Shared {
     inner: Arc<Inner>,
     index: Index,
     trees: Mutex<TreeCache>,
+    parts: Mutex<Parts>,
 }
 
 /// Reads blobs, each checked by its MAC and its hash. Shared by threads; cheap to clone.
@@ -33,18 +36,9 @@ pub struct BlobReader {
 /// for that blob. Called from several threads; false stops the reading.
 pub type BlobSink<'a> = dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync + 'a;
 
-/// Adjacent wanted blobs of one pack, fetched at once.
-struct Fetch {
-    pack: BlobId,
-    start: u64,
-    end: u64,
-    /// Positions in the caller's list and the blob's place.
-    blobs: Vec<(usize, Location)>,
-}
-
 impl BlobReader {
     pub(super) fn new(inner: Arc<Inner>, index: Index) -> Self {
-        Self { shared: Arc::new(Shared { inner, index, trees: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { inner, index, trees: Mutex::default(), parts: Mutex::default() }) }
     }
 
     /// Reads one blob.
@@ -65,7 +59,8 @@ impl BlobReader {
         let plain = match cached {
             Some(plain) => plain,
             None => {
-                let plain = Arc::new(self.read(BlobKind::Tree, id)?);
+                let near = self.shared.read_near(id);
+                let plain = Arc::new(near.map_or_else(|| self.read(BlobKind::Tree, id), Ok)?);
                 guarded(&self.shared.trees).put(*id, Arc::clone(&plain));
                 plain
             }
@@ -76,30 +71,34 @@ impl BlobReader {
 
     /// Plain length of a blob without reading it; `None` when it is not in the index.
     pub fn length(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
-        self.shared.index.locations(kind, id).next().map(|location| location.entry.plain_length())
+        self.shared.index.spot(kind, id).map(|spot| spot.plain_length())
     }
 
-    /// Reads many data blobs with each pack's bytes fetched once and in order; calls `sink` from worker threads with
-    /// the position in `wanted` and the plain text or the error for that blob. Stops early when `sink` returns false.
+    /// Reads many data blobs with each pack's bytes fetched once and in the order in which `wanted` first needs the
+    /// packs; calls `sink` from worker threads with the position in `wanted` and the plain text or the error for that
+    /// blob. A blob that is wanted several times is opened once. Stops early when `sink` returns false.
     ///
-    /// Memory: one fetch of 8 MiB and one plain blob for each of at most 8 threads.
+    /// Memory: 36 MiB for all threads together, 20 bytes for each wanted blob, and one plain blob that is larger than a
+    /// thread's share of the 36 MiB for each of at most 8 threads.
     pub fn read_many(&self, wanted: &[BlobId], sink: &BlobSink<'_>) {
-        let (fetches, unknown) = self.plan(wanted);
+        let (places, unknown) = self.places(wanted);
         for position in unknown {
             if !sink(position, Err(not_indexed(BlobKind::Data, &wanted[position]))) {
                 return;
             }
         }
-        let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = || {
-            while let Some(fetch) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if stopped.load(Ordering::Relaxed) || !self.deliver(fetch, &stopped, sink) {
-                    stopped.store(true, Ordering::Relaxed);
-                    break;
-                }
-            }
+        let threads = opener::threads(places.len());
+        let stretches = stretches(&places, Share::of(threads));
+        let reading = Reading {
+            reader: self,
+            wanted,
+            places: &places,
+            stretches: &stretches,
+            sink,
+            stopped: AtomicBool::new(false),
         };
-        let threads = super::parallelism().clamp(2, 8).min(fetches.len());
+        let (next, threads) = (AtomicUsize::new(0), threads.min(stretches.len()));
+        let work = || reading.work(&next, threads);
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 // Without another thread this one does all.
@@ -111,56 +110,138 @@ impl BlobReader {
         });
     }
 
-    /// Groups wanted blobs into fetches; also gives the positions that the index does not know.
-    fn plan(&self, wanted: &[BlobId]) -> (Vec<Fetch>, Vec<usize>) {
+    /// The places of wanted blobs in the order of reading; also the positions that the index does not know.
+    fn places(&self, wanted: &[BlobId]) -> (Vec<Place>, Vec<usize>) {
+        let index = &self.shared.index;
         let (mut places, mut unknown) = (Vec::with_capacity(wanted.len()), Vec::new());
+        // A pack's turn comes when the first blob that lies in it is wanted: files are filled one after the other.
+        let mut turns = vec![u32::MAX; index.packs()];
         for (position, id) in wanted.iter().enumerate() {
-            match self.shared.index.locations(BlobKind::Data, id).next() {
-                Some(location) => places.push((position, location)),
-                None => unknown.push(position),
-            }
-        }
-        places.sort_by_key(|(position, at)| (at.pack, at.entry.offset, *position));
-        let mut fetches: Vec<Fetch> = Vec::new();
-        for (position, location) in places {
-            let start = u64::from(location.entry.offset);
-            let end = start + u64::from(location.entry.length);
-            match fetches.last_mut().filter(|fetch| fetch.takes(&location.pack, start, end)) {
-                Some(fetch) => {
-                    fetch.end = fetch.end.max(end);
-                    fetch.blobs.push((position, location));
+            match (index.spot(BlobKind::Data, id), u32::try_from(position)) {
+                (Some(spot), Ok(position)) => {
+                    let turn = &mut turns[spot.pack as usize];
+                    *turn = (*turn).min(position);
+                    places.push(Place { spot, position });
                 }
-                None => fetches.push(Fetch { pack: location.pack, start, end, blobs: vec![(position, location)] }),
+                _ => unknown.push(position),
             }
         }
-        (fetches, unknown)
+        places.sort_unstable_by_key(|at| (turns[at.spot.pack as usize], at.spot.offset, at.position));
+        (places, unknown)
+    }
+}
+
+/// A wanted blob.
+struct Place {
+    spot: Spot,
+    position: u32,
+}
+
+/// Cuts places into stretches that are fetched at once: numbers of places, and bytes of their pack.
+fn stretches(places: &[Place], share: Share) -> Vec<(Range<usize>, Range<u64>)> {
+    let mut stretches = Vec::new();
+    let (mut begin, mut stretch) = (0, Stretch::default());
+    for (number, Place { spot, .. }) in places.iter().enumerate() {
+        let before = number.checked_sub(1).map(|number| places[number].spot);
+        if before.is_some_and(|before| (before.pack, before.offset) == (spot.pack, spot.offset)) {
+            continue;
+        }
+        let same_pack = before.is_some_and(|before| before.pack == spot.pack);
+        if same_pack && stretch.take(share, spot.offset, spot.length, spot.uncompressed) {
+            continue;
+        }
+        if number > 0 {
+            stretches.push((begin..number, stretch.range()));
+        }
+        (begin, stretch) = (number, Stretch::default());
+        stretch.take(share, spot.offset, spot.length, spot.uncompressed);
+    }
+    if !places.is_empty() {
+        stretches.push((begin..places.len(), stretch.range()));
+    }
+    stretches
+}
+
+/// What the threads of one [`BlobReader::read_many`] share.
+struct Reading<'a> {
+    reader: &'a BlobReader,
+    wanted: &'a [BlobId],
+    places: &'a [Place],
+    stretches: &'a [(Range<usize>, Range<u64>)],
+    sink: &'a BlobSink<'a>,
+    stopped: AtomicBool,
+}
+
+impl Reading<'_> {
+    fn work(&self, next: &AtomicUsize, threads: usize) {
+        let shared = &self.reader.shared;
+        let (mut opener, share) = (Opener::new(&shared.inner), Share::of(opener::threads(self.places.len())));
+        let mut entries = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((numbers, range)) = self.stretches.get(number) else { return };
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Some((numbers, range)) = self.stretches.get(number + threads) {
+                let pack = shared.index.pack_id(self.places[numbers.start].spot.pack);
+                shared.inner.store.will_read(&pack::key_of(&pack), range.clone());
+            }
+            self.deliver(&mut opener, share, &mut entries, &self.places[numbers.clone()], range);
+        }
     }
 
-    /// Fetches once and hands each blob to the sink; false when that wants no more.
-    fn deliver(&self, fetch: &Fetch, stopped: &AtomicBool, sink: &BlobSink<'_>) -> bool {
-        let fetched = self.shared.inner.store.get_range(&pack::key_of(&fetch.pack), fetch.start..fetch.end);
-        let mut last: Option<(BlobId, Result<Vec<u8>, RepositoryError>)> = None;
-        for (position, location) in &fetch.blobs {
-            if stopped.load(Ordering::Relaxed) {
-                return false;
+    /// Opens one stretch and hands its blobs to the sink.
+    fn deliver(
+        &self,
+        opener: &mut Opener<'_>,
+        share: Share,
+        entries: &mut Vec<PackEntry>,
+        places: &[Place],
+        range: &Range<u64>,
+    ) {
+        let same = |left: &Place, right: &Place| left.spot.offset == right.spot.offset;
+        let Some(first) = places.first() else { return };
+        let pack = self.reader.shared.index.pack_id(first.spot.pack);
+        entries.clear();
+        entries.extend(places.chunk_by(same).map(|group| self.entry(&group[0])));
+        let mut groups = places.chunk_by(same);
+        if share.holds(first.spot.length, first.spot.uncompressed) {
+            let mut each =
+                |_: usize, plain: Option<&[u8]>| groups.next().is_some_and(|group| self.hand_over(group, plain));
+            // A store's error costs nothing here: what was not delivered is read by itself below.
+            let _ = opener.open(&pack, range.clone(), entries, &mut each);
+        }
+        for group in groups {
+            if self.stopped.load(Ordering::Relaxed) || !self.hand_over(group, None) {
+                return;
             }
-            let id = location.entry.id;
-            if last.as_ref().is_none_or(|(done, _)| *done != id) {
-                let from_fetch = fetched.as_ref().ok().and_then(|bytes| self.shared.open_in(fetch, bytes, location));
-                last = Some((id, from_fetch.map_or_else(|| self.read(BlobKind::Data, &id), Ok)));
-            }
-            let Some((_, outcome)) = &last else { return false };
-            if !sink(*position, outcome.as_deref().map_err(Clone::clone)) {
+        }
+    }
+
+    fn entry(&self, place: &Place) -> PackEntry {
+        let Spot { offset, length, uncompressed, .. } = place.spot;
+        PackEntry { kind: BlobKind::Data, id: self.wanted[place.position as usize], offset, length, uncompressed }
+    }
+
+    /// Gives one blob to all positions that want it. One that could not be opened here is read by itself: that finds
+    /// another copy, or the words for what is wrong.
+    fn hand_over(&self, places: &[Place], plain: Option<&[u8]>) -> bool {
+        let Some(first) = places.first() else { return true };
+        let alone = plain.is_none().then(|| self.reader.read(BlobKind::Data, &self.wanted[first.position as usize]));
+        for place in places {
+            let outcome = match (plain, &alone) {
+                (Some(plain), _) => Ok(plain),
+                (None, Some(Ok(plain))) => Ok(&plain[..]),
+                (None, Some(Err(error))) => Err(error.clone()),
+                (None, None) => return true,
+            };
+            if self.stopped.load(Ordering::Relaxed) || !(self.sink)(place.position as usize, outcome) {
+                self.stopped.store(true, Ordering::Relaxed);
                 return false;
             }
         }
         true
-    }
-}
-
-impl Fetch {
-    fn takes(&self, pack: &BlobId, start: u64, end: u64) -> bool {
-        self.pack == *pack && start <= self.end + GAP_LIMIT && end.max(self.end) - self.start <= FETCH_LIMIT
     }
 }
 
@@ -178,11 +259,55 @@ impl Shared {
             .map_err(|why| RepositoryError::Damaged(format!("the blob {} in {object} is damaged: {why}", entry.id)))
     }
 
-    /// A blob out of fetched bytes; `None` when it is damaged (reading it alone then finds the words or another copy).
-    fn open_in(&self, fetch: &Fetch, bytes: &[u8], location: &Location) -> Option<Vec<u8>> {
-        let start = usize::try_from(u64::from(location.entry.offset) - fetch.start).ok()?;
-        let sealed = bytes.get(start..start + location.entry.length as usize)?;
-        pack::open_blob(&self.inner.key, &location.entry, sealed.to_vec()).ok()
+    /// A tree out of a part of its pack that is fetched with its neighbours, since they are wanted next. `None` when it
+    /// cannot be had so: reading it alone then finds the words or another copy.
+    fn read_near(&self, id: &BlobId) -> Option<Vec<u8>> {
+        let Spot { pack, offset, length, uncompressed } = self.index.spot(BlobKind::Tree, id)?;
+        let (from, to) = (u64::from(offset), u64::from(offset) + u64::from(length));
+        let start = from - from % PART_BYTES;
+        let end = to.max((start + PART_BYTES).min(self.index.end_of(pack)));
+        if end - start > 2 * PART_BYTES {
+            return None;
+        }
+        let held = guarded(&self.parts).get(pack, start, to);
+        let part = match held {
+            Some(part) => part,
+            None => {
+                let object = pack::key_of(&self.index.pack_id(pack));
+                let part = Arc::new(self.inner.store.get_range(&object, start..end).ok()?);
+                guarded(&self.parts).put(pack, start, Arc::clone(&part));
+                part
+            }
+        };
+        let sealed = part.get((from - start) as usize..(to - start) as usize)?.to_vec();
+        let entry = PackEntry { kind: BlobKind::Tree, id: *id, offset, length, uncompressed };
+        pack::open_blob(&self.inner.key, &entry, sealed).ok()
+    }
+}
+
+/// Parts of packs that hold trees; the one not used for longest goes first.
+#[derive(Default)]
+struct Parts {
+    held: Vec<(u32, u64, Arc<Vec<u8>>)>,
+}
+
+impl Parts {
+    /// The part of a pack from `start`, when it reaches to `end`.
+    fn get(&mut self, pack: u32, start: u64, end: u64) -> Option<Arc<Vec<u8>>> {
+        let reaches = |part: &[u8]| start + part.len() as u64 >= end;
+        let at = self.held.iter().position(|(of, from, part)| (*of, *from) == (pack, start) && reaches(part))?;
+        let found = self.held.remove(at);
+        let part = Arc::clone(&found.2);
+        self.held.push(found);
+        Some(part)
+    }
+
+    fn put(&mut self, pack: u32, start: u64, part: Arc<Vec<u8>>) {
+        self.held.retain(|(of, from, _)| (*of, *from) != (pack, start));
+        if self.held.len() >= PARTS_MAX {
+            self.held.remove(0);
+        }
+        self.held.push((pack, start, part));
     }
 }
 

@@ -268,6 +268,35 @@ fn many_are_read_with_each_byte_fetched_once_and_in_any_order() {
 }
 
 #[test]
+fn a_blob_under_a_false_name_is_neither_delivered_nor_called_whole() {
+    let store = MemoryStore::sound();
+    let repository = create(&store);
+    let inner = &repository.inner;
+    let names = [BlobId::of(b"right"), BlobId([9; 32])];
+    let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+    for (plain, id) in [(b"right", names[0]), (b"wrong", names[1])] {
+        let sealed = inner.key.seal(plain).unwrap();
+        let (offset, length) = (bytes.len() as u32, sealed.len() as u32);
+        entries.push(pack::PackEntry { kind: BlobKind::Data, id, offset, length, uncompressed: 0 });
+        bytes.extend(sealed);
+    }
+    bytes.extend(pack::seal_header(&entries, &inner.key).unwrap());
+    let id = BlobId::of(&bytes);
+    store.put(&pack::key_of(&id), &bytes, PutMode::CreateNew).unwrap();
+    index_file::save(inner, &[(id, entries)]).unwrap();
+    let seen = Mutex::new(Vec::new());
+    repository.reader().unwrap().read_many(&names, &|position, plain| {
+        guarded(&seen).push((position, plain.is_ok()));
+        true
+    });
+    let mut seen = seen.into_inner().unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, true), (1, false)]);
+    let report = repository.verify(VerifyDepth::Data { percent: 100, seed: 0 }, &NoProgress).unwrap();
+    assert!(report.damage.iter().any(|text| text.contains("1 of its 2 blobs cannot be read")), "{:?}", report.damage);
+}
+
+#[test]
 fn a_damaged_copy_is_passed_for_a_whole_one() {
     let store = MemoryStore::sound();
     let repository = create(&store);

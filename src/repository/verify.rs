@@ -3,6 +3,7 @@
 //! A deleted snapshot leaves no trace in the format: who keeps records of snapshots compares them with the listing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 use super::config::{self, Config};
 use super::error::RepositoryError;
@@ -11,7 +12,8 @@ use super::pack::{self, PackEntry};
 use super::reader::BlobReader;
 use super::snapshot::{self, Snapshot};
 use super::tree::{BlobId, Node, NodeKind};
-use super::{BlobKind, Inner, crypto, index_file, key, lock, unpacked, verify_data};
+use super::tree_visits::{join, visit_each};
+use super::{BlobKind, Inner, crypto, guarded, index_file, key, lock, opener, unpacked, verify_data};
 use crate::ground::Progress;
 use crate::ground::byte_path::escape;
 use crate::site::StoreErrorKind;
@@ -185,54 +187,32 @@ fn load_snapshots(inner: &Inner, damage: &mut Damage) -> Result<Vec<Snapshot>, R
     Ok(snapshots)
 }
 
-/// Hears of a tree: the snapshot, the path, the id, and what it holds.
-type Visit<'a> = dyn FnMut(&Snapshot, &[u8], BlobId, Result<&[Node], RepositoryError>) + 'a;
-
-/// Visits each tree of all snapshots once: the snapshot that leads to it first, its path and what it holds.
-fn walk(reader: &BlobReader, snapshots: &[Snapshot], visit: &mut Visit<'_>) {
-    let mut seen = HashSet::new();
-    for snapshot in snapshots {
-        let mut ahead = vec![(snapshot.tree, Vec::new())];
-        while let Some((id, path)) = ahead.pop() {
-            if !seen.insert(id) {
-                continue;
-            }
-            match reader.read_tree(&id) {
-                Ok(nodes) => {
-                    visit(snapshot, &path, id, Ok(&nodes));
-                    let below = nodes.iter().filter_map(|node| Some((node.subtree?, join(&path, &node.name))));
-                    ahead.extend(below);
-                }
-                Err(error) => visit(snapshot, &path, id, Err(error)),
-            }
-        }
-    }
-}
-
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    [path, b"/", name].concat()
-}
-
 fn short(snapshot: &Snapshot) -> &str {
     snapshot.id.get(..8).unwrap_or_default()
 }
 
 /// All trees must be readable and every blob of a file in the index, with the file's length in sum.
 fn check_trees(reader: &BlobReader, snapshots: &[Snapshot], damage: &mut Damage) {
-    walk(reader, snapshots, &mut |snapshot, path, _, nodes| match nodes {
+    let found = Mutex::new(Damage::default());
+    visit_each(reader, snapshots, opener::threads(usize::MAX), &|snapshot, path, _, nodes| match nodes {
         Ok(nodes) => {
             for node in nodes.iter().filter(|node| node.kind == NodeKind::File) {
                 if let Err(why) = check_content(reader, node) {
                     let file = escape(&join(path, &node.name));
-                    damage.add(format!("the file {file} of snapshot {} is damaged: {why}", short(snapshot)));
+                    guarded(&found).add(format!("the file {file} of snapshot {} is damaged: {why}", short(snapshot)));
                 }
             }
         }
         Err(error) => {
             let directory = escape(if path.is_empty() { b"/" } else { path });
-            damage.add(format!("the directory {directory} of snapshot {} cannot be read: {error}", short(snapshot)));
+            let sentence = format!("the directory {directory} of snapshot {} cannot be read: {error}", short(snapshot));
+            guarded(&found).add(sentence);
         }
     });
+    let mut found = std::mem::take(&mut *guarded(&found));
+    found.sentences.sort_unstable();
+    found.sentences.into_iter().for_each(|sentence| damage.add(sentence));
+    damage.more += found.more;
 }
 
 fn check_content(reader: &BlobReader, node: &Node) -> Result<(), String> {
@@ -257,16 +237,17 @@ fn name_affected_files(reader: &BlobReader, snapshots: &[Snapshot], bad: Vec<Pac
     for (number, pack) in bad.iter().enumerate() {
         owners.extend(pack.lost.iter().map(|blob| (*blob, number)));
     }
-    let mut affected: Vec<(Vec<String>, u64)> = bad.iter().map(|_| (Vec::new(), 0)).collect();
-    let mut note = |number: usize, snapshot: &Snapshot, path: &[u8]| {
-        let (paths, more) = &mut affected[number];
+    let affected: Mutex<Vec<(Vec<String>, u64)>> = Mutex::new(bad.iter().map(|_| (Vec::new(), 0)).collect());
+    let note = |number: usize, snapshot: &Snapshot, path: &[u8]| {
+        let (paths, more) = &mut guarded(&affected)[number];
         if paths.len() < PATH_LIMIT {
             paths.push(format!("{} of snapshot {}", escape(path), short(snapshot)));
         } else {
             *more += 1;
         }
     };
-    walk(reader, snapshots, &mut |snapshot, path, tree, nodes| {
+    // By one thread: which paths are named does not depend on who comes first.
+    visit_each(reader, snapshots, 1, &|snapshot, path, tree, nodes| {
         if let Some(number) = owners.get(&(BlobKind::Tree, tree)) {
             note(*number, snapshot, if path.is_empty() { b"/" } else { path });
         }
@@ -276,6 +257,7 @@ fn name_affected_files(reader: &BlobReader, snapshots: &[Snapshot], bad: Vec<Pac
             packs.into_iter().for_each(|number| note(number, snapshot, &join(path, &node.name)));
         }
     });
+    let affected = std::mem::take(&mut *guarded(&affected));
     for (pack, (paths, more)) in bad.into_iter().zip(affected) {
         damage.add(pack.sentence + &affected_text(&paths, more));
     }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::object_store::{ObjectInfo, ObjectStore, PutMode, StagedObject, StoreError, StoreErrorKind};
@@ -29,6 +30,10 @@ impl LocalStore {
         }
         Ok(self.root.join(key))
     }
+}
+
+fn too_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than expected")
 }
 
 fn store_error(doing: &str, path: &Path, error: &io::Error) -> StoreError {
@@ -62,18 +67,36 @@ impl ObjectStore for LocalStore {
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let path = self.path(key)?;
         let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(&path)?;
-            let available = file.metadata()?.len().saturating_sub(range.start);
+            let file = File::open(&path)?;
             let wanted = range.end.saturating_sub(range.start);
-            if available < wanted {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than expected"));
+            // Asked first: what an index says of lengths must not make us allocate them.
+            if file.metadata()?.len().saturating_sub(range.start) < wanted {
+                return Err(too_short());
             }
-            file.seek(SeekFrom::Start(range.start))?;
-            let mut bytes = vec![0; wanted as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
+            let mut bytes = Vec::with_capacity(wanted as usize);
+            (&file).seek(SeekFrom::Start(range.start))?;
+            if (&file).take(wanted).read_to_end(&mut bytes)? as u64 == wanted { Ok(bytes) } else { Err(too_short()) }
         };
         read().map_err(|error| store_error("read", &path, &error))
+    }
+
+    fn read_at(&self, key: &str, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        let mut read = || {
+            File::open(&path)?.read_exact_at(into, offset).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => too_short(),
+                _ => error,
+            })
+        };
+        read().map_err(|error| store_error("read", &path, &error))
+    }
+
+    fn will_read(&self, key: &str, range: Range<u64>) {
+        // Only a hint: whatever fails here is met again, and told, by the read itself.
+        let Ok(file) = self.path(key).map(File::open) else { return };
+        let Ok(file) = file else { return };
+        let length = std::num::NonZero::new(range.end.saturating_sub(range.start));
+        let _ = rustix::fs::fadvise(&file, range.start, length, rustix::fs::Advice::WillNeed);
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {

@@ -63,6 +63,19 @@ pub trait ObjectStore: Send + Sync {
     fn get(&self, key: &str) -> Result<Vec<u8>, StoreError>;
     /// Reads exactly these bytes; fewer is an error.
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+    /// Reads as many bytes as `into` has, from `offset`, into memory that the caller uses again and again; fewer is an
+    /// error.
+    fn read_at(&self, key: &str, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        let bytes = self.get_range(key, offset..offset.saturating_add(into.len() as u64))?;
+        if bytes.len() != into.len() {
+            let message = format!("read {key}: {} bytes came where {} were asked for", bytes.len(), into.len());
+            return Err(StoreError { kind: StoreErrorKind::Other, message });
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+    /// These bytes are read soon: a store that can have them ready without holding up the caller does so.
+    fn will_read(&self, _key: &str, _range: Range<u64>) {}
     /// All objects whose key starts with `prefix` (empty, or ending in `/`), sorted by key; complete, or an error.
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
     /// Size in bytes, `None` when there is no such object.
@@ -117,6 +130,14 @@ impl ObjectStore for Below {
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         self.store.get_range(&self.key(key), range)
+    }
+
+    fn read_at(&self, key: &str, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.store.read_at(&self.key(key), offset, into)
+    }
+
+    fn will_read(&self, key: &str, range: Range<u64>) {
+        self.store.will_read(&self.key(key), range);
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {

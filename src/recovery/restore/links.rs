@@ -55,6 +55,13 @@ pub(super) struct Links {
 }
 
 impl Links {
+    /// As [`Links::admit`], for a file; also gives what is kept of its entry: all of it only when other names may
+    /// have to be compared with it.
+    pub(super) fn admit_file(&mut self, node: &Node) -> (Admission, Arc<Node>) {
+        let own = Arc::new(if node.links <= 1 { attributes(node) } else { node.clone() });
+        (self.admit(&own), own)
+    }
+
     /// Decides whether an entry is the first name of its object.
     pub(super) fn admit(&mut self, node: &Arc<Node>) -> Admission {
         if node.links <= 1 {
@@ -101,7 +108,7 @@ impl Links {
         while !self.waiting.is_empty() {
             for (group, place) in std::mem::take(&mut self.waiting) {
                 self.link_one(work, batch, group, place)?;
-                if batch.is_full(work) {
+                if batch.is_full() {
                     batch.write(work, self)?;
                 }
             }
@@ -120,7 +127,8 @@ impl Links {
             }
             Some(FirstEnd::Refused(_)) => {
                 self.groups[group].end = None;
-                batch.add(work, self, FileJob { place, node, group: Some(group), notes: Vec::new() });
+                let job = FileJob { place, node: Arc::clone(&node), group: Some(group), notes: Vec::new() };
+                batch.add(work, self, job, &node.content);
             }
             Some(FirstEnd::Restored { place: first, identity }) => match hard_link(work, &first, identity, &place) {
                 Ok(()) => {
@@ -128,7 +136,9 @@ impl Links {
                     work.progress.advance(node.size);
                 }
                 Err(Trouble::Entry(reason)) => {
-                    batch.add(work, self, FileJob { place, node, group: None, notes: vec![not_linked(&reason)] });
+                    let notes = vec![not_linked(&reason)];
+                    let job = FileJob { place, node: Arc::clone(&node), group: None, notes };
+                    batch.add(work, self, job, &node.content);
                 }
                 Err(Trouble::Target(failure)) => return Err(failure),
             },
@@ -140,6 +150,19 @@ impl Links {
 /// The sentence for a name that could not be linked.
 pub(super) fn not_linked(reason: &str) -> String {
     format!("it could not be hard-linked to its other names ({reason}) and is restored by itself")
+}
+
+/// An entry without its name and content: tens of thousands of them are held at a time.
+fn attributes(node: &Node) -> Node {
+    Node {
+        name: Vec::new(),
+        user: String::new(),
+        group: String::new(),
+        link_target: None,
+        xattrs: node.xattrs.clone(),
+        content: Vec::new(),
+        ..*node
+    }
 }
 
 /// Two entries that say the same of everything but their name.

@@ -124,8 +124,19 @@ impl Handle<'_> {
 /// Sets all that was saved; answers what could not be set, one half sentence each.
 /// With `clean`, attributes that were not saved (inherited, or of an older directory) are taken away first.
 pub(super) fn apply(handle: Handle<'_>, node: &Node, rights: &Rights, clean: bool) -> Vec<String> {
+    apply_to(handle, handle.stat().ok().as_ref(), node, rights, clean)
+}
+
+/// As [`apply`], for an object that was just looked at.
+pub(super) fn apply_to(
+    handle: Handle<'_>,
+    found: Option<&Stat>,
+    node: &Node,
+    rights: &Rights,
+    clean: bool,
+) -> Vec<String> {
     let mut reasons = Vec::new();
-    let owner_stands = set_owner(handle, node, rights, &mut reasons);
+    let owner_stands = set_owner(handle, found, node, rights, &mut reasons);
     if clean {
         remove_foreign_xattrs(handle, node);
     }
@@ -137,8 +148,14 @@ pub(super) fn apply(handle: Handle<'_>, node: &Node, rights: &Rights, clean: boo
 }
 
 /// True when the object belongs to whom it belonged.
-fn set_owner(handle: Handle<'_>, node: &Node, rights: &Rights, reasons: &mut Vec<String>) -> bool {
-    let Ok(stat) = handle.stat() else {
+fn set_owner(
+    handle: Handle<'_>,
+    found: Option<&Stat>,
+    node: &Node,
+    rights: &Rights,
+    reasons: &mut Vec<String>,
+) -> bool {
+    let Some(stat) = found else {
         reasons.push("its owner could not be looked at".into());
         return false;
     };

@@ -10,12 +10,13 @@
 //! | `selection` | which part of the point, and where it comes to lie |
 //! | `plan` | how much it is and whether it fits, before anything is written |
 //! | `tree_walk` | directories, and the order of everything else |
-//! | `contents`, `sparse` | files in batches, with holes |
+//! | `contents`, `filling`, `sparse` | files in batches, piece by piece, with holes |
 //! | `links`, `specials` | hard links, then symlinks, devices and FIFOs |
 //! | `metadata` | owners, attributes, modes, times, and what may not be set |
 //! | `outcome` | what was done, and what is not exactly as saved |
 
 mod contents;
+mod filling;
 mod links;
 mod metadata;
 mod name;

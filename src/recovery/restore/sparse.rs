@@ -9,12 +9,12 @@ const BLOCK_BYTES: usize = 4096;
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
-/// Gives a new, empty file its length, all of it a hole. A file below one block is written whole anyway.
-pub(super) fn prepare(file: BorrowedFd<'_>, size: u64) -> io::Result<()> {
-    if size < BLOCK_BYTES as u64 { Ok(()) } else { fs::ftruncate(file, size) }
+/// Gives a file of which all pieces were written its length: one that ends in a hole is still too short.
+pub(super) fn complete(file: BorrowedFd<'_>, stat: &fs::Stat, size: u64) -> io::Result<()> {
+    if u64::try_from(stat.st_size) == Ok(size) { Ok(()) } else { fs::ftruncate(file, size) }
 }
 
-/// Writes `data` at `offset` into a prepared file, leaving aligned blocks of zeros out.
+/// Writes `data` at `offset` into a file that was empty, leaving aligned blocks of zeros out.
 pub(super) fn write(file: BorrowedFd<'_>, data: &[u8], offset: u64) -> io::Result<()> {
     let mut begun: Option<usize> = None;
     let mut at = 0;
@@ -57,6 +57,11 @@ mod tests {
 
     use super::*;
 
+    fn finish(file: &tempfile::NamedTempFile, size: usize) {
+        let file = file.as_file().as_fd();
+        complete(file, &fs::fstat(file).unwrap(), size as u64).unwrap();
+    }
+
     proptest! {
         #[test]
         fn what_is_written_in_pieces_reads_back(
@@ -65,10 +70,10 @@ mod tests {
         ) {
             let data: Vec<u8> = runs.iter().flat_map(|&(zero, length)| vec![u8::from(!zero); length]).collect();
             let file = tempfile::NamedTempFile::new().unwrap();
-            prepare(file.as_file().as_fd(), data.len() as u64).unwrap();
             for (number, part) in data.chunks(piece).enumerate() {
                 write(file.as_file().as_fd(), part, (number * piece) as u64).unwrap();
             }
+            finish(&file, data.len());
             prop_assert_eq!(std::fs::read(file.path()).unwrap(), data);
         }
     }
@@ -79,8 +84,8 @@ mod tests {
         let mut data = vec![0; 1 << 20];
         data[300_000] = 1;
         let file = tempfile::NamedTempFile::new().unwrap();
-        prepare(file.as_file().as_fd(), data.len() as u64).unwrap();
         write(file.as_file().as_fd(), &data, 0).unwrap();
+        finish(&file, data.len());
         file.as_file().sync_all().unwrap();
         assert!(file.as_file().metadata().unwrap().blocks() * 512 <= 2 * BLOCK_BYTES as u64);
         assert_eq!(std::fs::read(file.path()).unwrap(), data);

@@ -33,7 +33,7 @@ impl StoredTree for BlobReader {
 }
 
 /// Entries kept in memory between the passes over the trees; beyond it trees are read again.
-const CACHED_ENTRIES_MAX: usize = 50_000;
+const CACHED_ENTRIES_MAX: usize = 8_192;
 
 /// Keeps the first trees read, so that a small restore reads each tree once although it looks twice.
 pub(super) struct Trees<'a> {

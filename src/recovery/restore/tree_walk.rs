@@ -173,21 +173,24 @@ impl Walk<'_, '_> {
 
     fn take_entry(&mut self, place: Place, node: &Node) -> Result<()> {
         let mut notes = contradictions(node);
-        let node = Arc::new(node.clone());
         match node.kind {
-            NodeKind::File => match self.links.admit(&node) {
-                Admission::Further(group) => self.links.wait(group, place),
-                Admission::First { group, note } => {
-                    notes.extend(note);
-                    self.batch.add(self.work, &mut self.links, FileJob { place, node, group, notes });
-                    if self.batch.is_full(self.work) {
-                        self.batch.write(self.work, &mut self.links)?;
+            NodeKind::File => {
+                let (admission, own) = self.links.admit_file(node);
+                match admission {
+                    Admission::Further(group) => self.links.wait(group, place),
+                    Admission::First { group, note } => {
+                        notes.extend(note);
+                        let job = FileJob { place, node: own, group, notes };
+                        self.batch.add(self.work, &mut self.links, job, &node.content);
+                        if self.batch.is_full() {
+                            self.batch.write(self.work, &mut self.links)?;
+                        }
                     }
                 }
-            },
+            }
             // A socket is an address of a running program and has no content: its program makes it again.
             NodeKind::Socket => {}
-            _ => self.later.push(Special { place, node, notes }),
+            _ => self.later.push(Special { place, node: Arc::new(node.clone()), notes }),
         }
         Ok(())
     }

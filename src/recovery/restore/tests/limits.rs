@@ -374,3 +374,71 @@ fn a_directory_replaced_by_another_directory_is_noticed() {
     fs::create_dir(sandbox.path().join("first")).unwrap();
     assert!(directories.open(1).is_err());
 }
+
+/// Delivers the first piece of every file, does something, and delivers the second of each.
+struct Rounds<'a>(Fake, &'a (dyn Fn() + Sync));
+
+impl StoredTree for Rounds<'_> {
+    fn read_tree(&self, id: &BlobId) -> Result<Vec<Node>, RepositoryError> {
+        self.0.read_tree(id)
+    }
+
+    fn length(&self, id: &BlobId) -> Option<u64> {
+        self.0.length(id)
+    }
+
+    fn read_many(&self, wanted: &[BlobId], sink: &Sink<'_>) {
+        for round in 0..2 {
+            (round..wanted.len()).step_by(2).for_each(|position| assert!(self.0.deliver(wanted, position, sink)));
+            if round == 0 {
+                (self.1)();
+            }
+        }
+    }
+}
+
+/// More files in work than are held open.
+fn three_hundred_of_two_pieces(fake: &mut Fake) -> Vec<Node> {
+    let file =
+        |number: u32| fake.file(format!("{number:03}"), &[&number.to_le_bytes(), &number.to_be_bytes().repeat(2_000)]);
+    (0..300).map(file).collect()
+}
+
+#[test]
+fn files_closed_between_their_pieces_are_completed() {
+    let sandbox = Sandbox::new();
+    let mut fake = Fake::default();
+    let nodes = three_hundred_of_two_pieces(&mut fake);
+    let request = fake.shop(nodes.clone());
+    let rounds = Rounds(fake, &|| {});
+    let summary = restore_from(&rounds, &request, &sandbox.target(), &NoProgress).unwrap();
+    assert_eq!((summary.entries, summary.missing_count), (301, 0), "{:?}", summary.missing);
+    assert_exact(&rounds.0, &sandbox.target(), &nodes);
+}
+
+#[test]
+fn a_file_replaced_between_its_pieces_is_named_and_what_stands_there_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let (target, outside) = (sandbox.target(), sandbox.path().join("outside"));
+    fs::write(&outside, "outside").unwrap();
+    let mut fake = Fake::default();
+    let nodes = three_hundred_of_two_pieces(&mut fake);
+    let request = fake.shop(nodes);
+    let swap = || {
+        fs::remove_file(target.join("000")).unwrap();
+        std::os::unix::fs::symlink(&outside, target.join("000")).unwrap();
+        fs::remove_file(target.join("001")).unwrap();
+        fs::hard_link(&outside, target.join("001")).unwrap();
+        fs::hard_link(target.join("002"), sandbox.path().join("second name")).unwrap();
+    };
+    let summary = restore_from(&Rounds(fake, &swap), &request, &target, &NoProgress).unwrap();
+    assert_eq!(summary.missing_count, 3, "{:?}", summary.missing);
+    assert!(
+        summary.missing.iter().all(|missing| missing.reason.contains("somebody replaced")),
+        "{:?}",
+        summary.missing
+    );
+    assert_eq!(fs::read(&outside).unwrap(), b"outside");
+    assert!(fs::symlink_metadata(target.join("000")).unwrap().is_symlink());
+    assert!(!target.join("002").exists(), "half-written, and ours by its inode");
+}
