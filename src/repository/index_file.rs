@@ -118,7 +118,8 @@ fn is_refusal(error: &RepositoryError) -> bool {
     matches!(error, RepositoryError::Store(error) if error.kind != StoreErrorKind::Other)
 }
 
-fn compact(file: IndexFile) -> Vec<(BlobId, Vec<PackEntry>)> {
+/// The packs and blobs of a file that was read.
+pub(super) fn compact(file: IndexFile) -> Vec<(BlobId, Vec<PackEntry>)> {
     let packs = file.packs.unwrap_or_default().into_iter();
     packs.map(|pack| (pack.id, pack.blobs.unwrap_or_default().into_iter().map(PackEntry::from).collect())).collect()
 }
