@@ -16,7 +16,8 @@ use lifeboat::ground::{Failure, FailureKind};
 use lifeboat::repository::{KeyStrength, Repository, RepositoryError};
 use lifeboat::site::ObjectStore;
 
-/// Backups in one case; each writes a pack of contents, one of directories, an index and a snapshot.
+/// How many backups there are before the one that fails, at most; each writes a pack of contents, one of directories, an
+/// index and a snapshot, the first a key and the configuration too.
 const BACKUPS: usize = 12;
 
 fn create(store: Arc<dyn ObjectStore>) -> Result<Repository, RepositoryError> {
@@ -34,72 +35,74 @@ fn assert_blames_the_destination(error: &RepositoryError, fault: Fault, what: &s
     assert_eq!(Failure::from(error.clone()).kind, FailureKind::Failed, "{what}");
 }
 
-/// The k-th write of a repository's life fails; every step that failed is tried again. False when there is no k-th.
-fn one_case(fault: Fault, number: u64, seed: u64) -> bool {
-    let what = format!("{fault:?} at write {number}, seed {seed}");
-    let below = MemoryStore::new();
+/// The k-th write of the backup that follows on `before` fails; every step that failed is tried again, and one more backup
+/// follows. False when there is no k-th.
+fn one_case(before: &(Sample, Arc<MemoryStore>), fault: Fault, number: u64) -> bool {
+    let (mut sample, below) = (before.0.clone(), before.1.copy());
+    let what = format!("{fault:?} at write {number} of backup {}, seed {}", sample.backups.len(), sample.seed);
     let store = FaultyStore::new(below.clone(), fault, number);
-    let mut sample = Sample::new(seed);
+    let wanted = sample.backups.len() + 2;
     let mut failures = 0;
-    let mut failed = |error: RepositoryError| {
+    while sample.backups.len() < wanted {
+        let step = create(store.clone()).and_then(|repository| sample.back_up(&repository));
+        let Err(error) = step else { continue };
         assert_blames_the_destination(&error, fault, &what);
         failures += 1;
         assert_eq!(failures, 1, "{what}: the second try fails too: {error}");
-    };
-    while sample.backups.len() < BACKUPS {
-        let step = create(store.clone()).and_then(|repository| sample.back_up(&repository));
-        let Err(error) = step else { continue };
-        failed(error);
-        // What was finished before is whole at once, before anything is tried again.
-        if !sample.backups.is_empty() {
-            assert_eq!(sample.restore(below.clone()), BTreeSet::new(), "{what}: older backups");
-        }
-        let listed = below.list("snapshots/").unwrap().len();
         let struck = store.struck().unwrap();
-        let may_lie_there = usize::from(matches!(fault, Fault::Short | Fault::NotDurable) && struck.starts_with("snap"));
-        assert_eq!(listed, sample.backups.len() + may_lie_there, "{what}: a snapshot of a backup that failed");
-        if struck_key_blocks(&below, &struck, fault) {
+        assert_older_are_whole(&sample, &below, fault, &struck, &what);
+        if half_a_configuration(&below, &struck, fault) {
             return true;
         }
     }
+    let struck = store.struck();
+    assert_eq!(failures, u64::from(struck.is_some()), "{what}: the failure was kept quiet");
     assert_eq!(sample.restore(below.clone()), BTreeSet::new(), "{what}");
     let damage = sample::verify(below);
-    let struck = store.struck();
     match (&struck, fault) {
         // Half an object under its name is damage, and is told; nothing needs it.
         (Some(key), Fault::Short) => {
             let name = key.rsplit('/').next().unwrap();
-            assert!(damage.iter().all(|sentence| sentence.contains(name)), "{what}: {damage:?}");
+            assert!(!damage.is_empty() && damage.iter().all(|line| line.contains(name)), "{what}: {damage:?}");
         }
         _ => assert_eq!(damage, [""; 0], "{what}"),
     }
     struck.is_some()
 }
 
-/// A store that leaves half a configuration or key behind leaves no repository: that is said, and nothing is lost, since
+/// What was finished before the failure is whole at once, and the backup that failed is not listed.
+fn assert_older_are_whole(sample: &Sample, below: &Arc<MemoryStore>, fault: Fault, struck: &str, what: &str) {
+    if !sample.backups.is_empty() {
+        assert_eq!(sample.restore(below.clone()), BTreeSet::new(), "{what}: older backups");
+    }
+    let left = matches!(fault, Fault::Short | Fault::NotDurable) && struck.starts_with("snapshots/");
+    let listed = below.list("snapshots/").unwrap().len();
+    assert_eq!(listed, sample.backups.len() + usize::from(left), "{what}: a snapshot of a backup that failed");
+}
+
+/// A store that leaves half a configuration behind leaves no repository: that is said, and nothing is lost, since
 /// nothing was stored yet.
-fn struck_key_blocks(below: &Arc<MemoryStore>, struck: &str, fault: Fault) -> bool {
-    if fault != Fault::Short || !(struck == "config" || struck.starts_with("keys/")) {
+fn half_a_configuration(below: &Arc<MemoryStore>, struck: &str, fault: Fault) -> bool {
+    if fault != Fault::Short || struck != "config" {
         return false;
     }
-    if struck == "config" {
-        let again = create(below.clone()).map(drop).unwrap_err();
-        assert!(matches!(again, RepositoryError::Damaged(_)), "{again}");
-    }
-    // Half a key beside: the next creation makes another.
-    struck == "config"
+    let again = create(below.clone()).map(drop).unwrap_err();
+    assert!(matches!(again, RepositoryError::Damaged(_)), "{again}");
+    true
 }
 
 #[test]
 fn every_write_may_fail_in_every_way_and_the_next_try_completes() {
     let seeds = if is_long() { 25 } else { 2 };
-    each(seeds, |seed| {
+    each(seeds * BACKUPS, |case| {
+        let (seed, earlier) = ((case / BACKUPS) as u64, case % BACKUPS);
+        let before = if earlier == 0 { (Sample::new(seed), MemoryStore::new()) } else { Sample::make(seed, earlier) };
         for fault in FAULTS {
             let mut writes = 1;
-            while one_case(fault, writes, seed as u64) {
+            while one_case(&before, fault, writes) {
                 writes += 1;
             }
-            assert!(writes > BACKUPS as u64 * 3, "only {writes} writes were there to fail");
+            assert!(writes > 4, "only {writes} writes were there to fail");
         }
     });
 }

@@ -12,9 +12,11 @@ use lifeboat::repository::{
 };
 use lifeboat::site::{ObjectStore, StoreError};
 
-use crate::common::noise;
 use super::store::MemoryStore;
+use crate::common::noise;
 
+/// Directories of one backup.
+const WINDOW: usize = 4;
 /// Bytes of a block; a file has one to three.
 const BLOCK: usize = 2048;
 
@@ -29,7 +31,7 @@ pub struct Expected {
     pub content: Vec<u8>,
 }
 
-/// One backup: the root directory holds `d00` and so on, one more each time, the older ones unchanged.
+/// One backup: the root directory holds the newest few of `d000` and so on, one new each time, the older ones unchanged.
 #[derive(Debug, Clone)]
 pub struct Backup {
     pub snapshot: String,
@@ -89,6 +91,11 @@ impl Sample {
         (sample, store)
     }
 
+    /// The directories that a backup holds.
+    fn window(backup: usize) -> std::ops::RangeInclusive<usize> {
+        (backup + 1).saturating_sub(WINDOW)..=backup
+    }
+
     /// The contents of directory `number`: one that nothing else has, one that compresses, one of a few blocks of which
     /// the middle one is shared by three directories, and an empty one.
     fn contents(&self, number: usize) -> Vec<(&'static str, Vec<u8>)> {
@@ -112,9 +119,9 @@ impl Sample {
             files.push(Expected { node, content });
         }
         let subtree = writer.store_tree(files.iter().map(|file| file.node.clone()).collect())?;
-        let directory = node(&format!("d{number:02}"), NodeKind::Directory, number);
+        let directory = node(&format!("d{number:03}"), NodeKind::Directory, number);
         let directory = Node { subtree: Some(subtree), ..directory };
-        let older = self.directories.iter().map(|(node, _)| node.clone());
+        let older = self.directories[*Self::window(number).start()..].iter().map(|(node, _)| node.clone());
         let tree = writer.store_tree(older.chain([directory.clone()]).collect())?;
         writer.finish()?;
         let time = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(480_000 + number as i64);
@@ -137,9 +144,8 @@ impl Sample {
 
     /// The files of a backup.
     pub fn files_of(&self, backup: usize) -> impl Iterator<Item = Lost> {
-        let directories = self.directories.iter().enumerate().take(backup + 1);
-        directories.flat_map(move |(number, (_, files))| {
-            files.iter().map(move |file| (backup, number, file.node.name.clone()))
+        Self::window(backup).flat_map(move |number| {
+            self.directories[number].1.iter().map(move |file| (backup, number, file.node.name.clone()))
         })
     }
 
@@ -151,7 +157,8 @@ impl Sample {
                 lost.extend(self.files_of(number));
                 continue;
             }
-            for (directory, (node, files)) in self.directories.iter().enumerate().take(number + 1) {
+            for directory in Self::window(number) {
+                let (node, files) = &self.directories[directory];
                 let subtree = node.subtree.is_some_and(|tree| blobs.contains(&tree));
                 let gone = |file: &&Expected| subtree || file.node.content.iter().any(|id| blobs.contains(id));
                 lost.extend(files.iter().filter(gone).map(|file| (number, directory, file.node.name.clone())));
@@ -210,9 +217,9 @@ impl Restore<'_> {
         }
         let root = snapshot.and_then(|snapshot| self.reader.read_tree(&snapshot.tree).map_err(has_words));
         let Ok(root) = root else { return self.lost.extend(sample.files_of(number)) };
-        let expected: Vec<&Node> = sample.directories[..=number].iter().map(|(node, _)| node).collect();
+        let expected: Vec<&Node> = sample.directories[Sample::window(number)].iter().map(|(node, _)| node).collect();
         assert_eq!(root.iter().collect::<Vec<_>>(), expected, "the root of backup {number}, and nothing was said");
-        for directory in 0..=number {
+        for directory in Sample::window(number) {
             self.directory(number, directory);
         }
     }
