@@ -167,6 +167,14 @@ impl Sample {
         lost
     }
 
+    /// Whether some root that is not gone leads to a directory: without one nobody knows its name any more.
+    pub fn is_reachable(&self, directory: usize, gone: &BTreeSet<BlobId>) -> bool {
+        let holds = |(number, backup): (usize, &Backup)| {
+            Self::window(number).contains(&directory) && !gone.contains(&backup.tree)
+        };
+        self.backups.iter().enumerate().any(holds)
+    }
+
     pub fn everything(&self) -> BTreeSet<Lost> {
         (0..self.backups.len()).flat_map(|backup| self.files_of(backup)).collect()
     }
