@@ -20,7 +20,7 @@ use lifeboat::site::local::LocalStore;
 
 const FILES: usize = 12;
 const CHANGED: usize = 5;
-const FILE_BYTES: usize = 1 << 20;
+const FILE_BYTES: usize = 300 << 10;
 /// As `init` makes them, so that opening the repository takes no time.
 const PASSWORD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
