@@ -176,8 +176,8 @@ fn a_user_without_rights_gets_all_but_the_documented_differences() {
         let path = line.split(": ").next().unwrap();
         // Other names are escaped in the output.
         if path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'/') {
-            let named = restored.contains(path)
-                || names_of(&world.primary(), path).iter().any(|name| restored.contains(name));
+            let named =
+                restored.contains(path) || names_of(&world.primary(), path).iter().any(|name| restored.contains(name));
             assert!(named, "{line}: {path} is named");
         }
     }
