@@ -33,9 +33,23 @@ fn unfinished(world: &World) -> Vec<String> {
 
 #[test]
 fn a_drill_without_a_written_plan_restores_every_source() {
-    let world = backed_up();
+    let world = World::new();
+    let mut policy = world.policy_head("home", "{ rpo = \"1h\", rto = \"15m\" }");
+    for source in ["one", "two", "three"] {
+        let path = world.primary().join(source);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), source).unwrap();
+        let path = path.display();
+        policy += &format!("[[source]]\nname = \"{source}\"\nkind = \"files\"\npaths = [\"{path}\"]\n");
+    }
+    world.write_policy("home", &policy);
+    let _ = world.run(["backup", "home"]).expect(0);
     let drill = world.run(["drill", "home", "--json"]).expect(0).json();
     assert_eq!(drill["passed"], true);
+    let report = fs::read_to_string(drill["report"].as_str().unwrap()).unwrap();
+    for source in ["one", "two", "three"] {
+        assert!(report.contains(&format!("\"restore {source}\"")), "{source} was restored: {report}");
+    }
 }
 
 #[test]

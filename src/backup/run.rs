@@ -283,7 +283,8 @@ fn snapshot_once(run: &Run, repository: &Repository, draft: &Snapshot, point: &s
         return Ok(repository.save_snapshot(draft)?);
     }
     let tag = format!("point={point}");
-    let saved = repository.snapshots()?.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
+    // One that cannot be read, perhaps the very one, must not stop the run: a second snapshot of the point costs little.
+    let saved = repository.readable_snapshots()?.0.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
     match saved {
         Some(snapshot) if snapshot.tree == draft.tree => Ok(snapshot.id),
         _ => Ok(repository.save_snapshot(draft)?),

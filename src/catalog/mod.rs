@@ -78,6 +78,13 @@ impl DrillRow {
     }
 }
 
+/// Less room than SQLite needs to open a catalog: a page of tables, the log and its index.
+fn is_full(path: &Path) -> bool {
+    const NEEDED: u64 = 256 << 10;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    rustix::fs::statvfs(directory).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < NEEDED)
+}
+
 /// The catalog of one state directory.
 pub struct Catalog {
     connection: Mutex<Connection>,
@@ -92,6 +99,11 @@ impl Catalog {
         let doing = || format!("cannot open the catalog {}", path.display());
         let connection = Connection::open(path).or_fail(doing)?;
         schema::prepare(&connection).map_err(|failure| {
+            // SQLite calls a full disk an I/O error here; nobody should move a sound catalog away for it.
+            if is_full(path) {
+                let full = Failure::failed(format!("{}: no space is left on its disk", doing()));
+                return full.hint("make room and run the command again");
+            }
             failure
                 .context(doing())
                 .hint("the catalog is only a cache: move it away and run `lifeboat rebuild --from DR` to make it anew")

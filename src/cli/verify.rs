@@ -36,7 +36,8 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let report = repository.verify(depth, system.progress.as_ref());
     system.progress.end();
     let mut report = report?;
-    let snapshots: Vec<String> = repository.snapshots()?.into_iter().map(|snapshot| snapshot.id).collect();
+    // Those that cannot be read are in the report already.
+    let snapshots: Vec<String> = repository.readable_snapshots()?.0.into_iter().map(|snapshot| snapshot.id).collect();
     report.damage.extend(records_against_ledger(&system)?);
     let (points, damaged) = system.dr.points()?;
     report.damage.extend(damaged);

@@ -14,6 +14,9 @@ const SAMPLE_PIECE: usize = 4 << 10;
 /// a million entries is a tree of about 500 MiB.
 pub(super) const PLAIN_LIMIT: usize = 1 << 30;
 
+/// Most bytes that one compressed byte can stand for: a block of 128 KiB takes at least 4 bytes.
+const MOST_GROWTH: usize = 32 << 10;
+
 /// Compresses with contexts that are kept; one per thread.
 pub(super) struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
@@ -80,6 +83,10 @@ pub(super) fn decompress_exactly(compressed: &[u8], length: usize) -> Result<Vec
     if length > PLAIN_LIMIT {
         return Err(format!("it says it holds {length} bytes, more than any blob may"));
     }
+    // The memory is taken before the bytes are looked at, so a few bytes must not be able to ask for all of the limit.
+    if length > compressed.len().saturating_mul(MOST_GROWTH) {
+        return Err(format!("its {} bytes cannot hold the {length} that it says it holds", compressed.len()));
+    }
     let plain =
         zstd::bulk::decompress(compressed, length).map_err(|error| format!("it does not decompress: {error}"))?;
     if plain.len() != length {
@@ -131,6 +138,18 @@ mod tests {
         assert!(decompress_exactly(&compressed, 1001).is_err());
         assert!(decompress_exactly(&compressed, PLAIN_LIMIT + 1).is_err());
         assert_eq!(decompress(&compressed).unwrap(), [7; 1000]);
+    }
+
+    #[test]
+    fn the_most_that_bytes_can_hold_is_never_refused() {
+        for length in [1 << 10, 128 << 10, 1 << 20, 64 << 20] {
+            for level in [-5, 1, 3, 19] {
+                let compressed = zstd::bulk::compress(&vec![0; length], level).unwrap();
+                assert_eq!(decompress_exactly(&compressed, length).unwrap().len(), length, "level {level}");
+            }
+        }
+        let few = compress(&[7; 1000]).unwrap();
+        assert!(decompress_exactly(&few, PLAIN_LIMIT).unwrap_err().contains("cannot hold"));
     }
 
     proptest! {

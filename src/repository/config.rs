@@ -44,7 +44,7 @@ impl Config {
         Some(Self::parse(plain))
     }
 
-    fn parse(plain: &[u8]) -> Result<Self, RepositoryError> {
+    pub(super) fn parse(plain: &[u8]) -> Result<Self, RepositoryError> {
         let config: Self = serde_json::from_slice(plain)
             .map_err(|error| RepositoryError::Damaged(format!("the object config is damaged: {error}")))?;
         if !(1..=2).contains(&config.version) {

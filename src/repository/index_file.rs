@@ -154,12 +154,18 @@ fn gather(inner: &Inner, ids: &[BlobId]) -> Result<Gathered, RepositoryError> {
 }
 
 impl Gathered {
-    fn add(&mut self, file: IndexFile) {
-        self.superseded.extend(file.supersedes.into_iter().flatten());
-        for pack in file.packs.into_iter().flatten() {
-            self.builder.add(pack.id, pack.blobs.into_iter().flatten().map(PackEntry::from));
+    fn add(&mut self, mut file: IndexFile) {
+        self.superseded.extend(file.supersedes.take().into_iter().flatten());
+        for (pack, entries) in compact(file) {
+            self.builder.add(pack, entries);
         }
     }
+}
+
+/// The packs and blobs of a file that was read.
+pub(super) fn compact(file: IndexFile) -> Vec<(BlobId, Vec<PackEntry>)> {
+    let packs = file.packs.unwrap_or_default().into_iter();
+    packs.map(|pack| (pack.id, pack.blobs.unwrap_or_default().into_iter().map(PackEntry::from).collect())).collect()
 }
 
 /// Reads the headers of packs that no index names. A pack whose header cannot be read is left out: what it held is

@@ -144,6 +144,11 @@ pub(super) fn check_form(stored: &[u8]) -> Result<(), RepositoryError> {
     parse(stored).map(drop)
 }
 
+/// Says whether the bytes have the form of a master key.
+pub(super) fn check_master(plain: &[u8]) -> Result<(), RepositoryError> {
+    parse_master(plain).map(drop)
+}
+
 fn damaged(why: &str) -> RepositoryError {
     RepositoryError::Damaged(format!("a key of the repository is damaged: {why}"))
 }

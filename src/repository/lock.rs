@@ -159,6 +159,11 @@ impl Drop for LockGuard {
     }
 }
 
+/// Says whether these bytes are the JSON of a lock.
+pub(super) fn parses(json: &[u8]) -> bool {
+    serde_json::from_slice::<LockJson>(json).is_ok()
+}
+
 /// Says whether a stored lock can be read.
 pub(super) fn check_readable(inner: &Inner, id: &BlobId) -> Result<(), RepositoryError> {
     unpacked::load::<LockJson>(inner, LOCKS, id).map(drop)

@@ -10,6 +10,7 @@
 //! | `chunker`, `writer`, `pipeline`, `hash`, `packer`, `storing` | storing |
 //! | `reader`, `opener` | reading |
 //! | `lock`, `verify`, `verify_data`, `tree_visits` | use by several; checking |
+//! | `fuzzing` | the parsers, for fuzzers and tests |
 //!
 //! Order of writes: packs, then the index that names them, then the snapshot that needs them; each durable before the
 //! next. So a kill at any moment leaves at most packs that nothing names.
@@ -19,6 +20,8 @@ mod compression;
 mod config;
 mod crypto;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod index;
 mod index_file;
@@ -213,6 +216,11 @@ impl Repository {
         snapshot::load_all(&self.inner)
     }
 
+    /// All snapshots that can be read, oldest first, and a sentence for each that cannot.
+    pub fn readable_snapshots(&self) -> Result<(Vec<Snapshot>, Vec<String>), RepositoryError> {
+        snapshot::load_readable(&self.inner)
+    }
+
     /// One snapshot by its whole id.
     pub fn snapshot(&self, id: &str) -> Result<Snapshot, RepositoryError> {
         let id = BlobId::from_hex(id)
@@ -290,7 +298,12 @@ fn open_any_key(store: &dyn ObjectStore, password: &Secret) -> Result<Keys, Repo
                     RepositoryError::Damaged(format!("{} is damaged: its bytes do not match its name", object.key));
                 keys.problem = keys.problem.or(Some(problem));
             }
-            Err(error) => keys.problem = keys.problem.or(Some(error)),
+            Err(error) if whole => keys.problem = keys.problem.or(Some(error)),
+            // Whatever it now seems to ask for, it was not written so.
+            Err(error) => {
+                let problem = RepositoryError::Damaged(format!("{} is damaged: {error}", object.key));
+                keys.problem = keys.problem.or(Some(problem));
+            }
         }
     }
     Ok(keys)

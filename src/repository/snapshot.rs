@@ -83,6 +83,11 @@ impl Snapshot {
     }
 }
 
+/// Reads the JSON of the snapshot with this id.
+pub(super) fn parse(id: &BlobId, json: &[u8]) -> Result<Snapshot, serde_json::Error> {
+    serde_json::from_slice(json).map(|json| Snapshot::from_json(id, json))
+}
+
 /// Loads one snapshot.
 pub(super) fn load(inner: &Inner, id: &BlobId) -> Result<Snapshot, RepositoryError> {
     unpacked::load(inner, SNAPSHOTS, id).map(|json| Snapshot::from_json(id, json))
@@ -97,6 +102,22 @@ pub(super) fn load_all(inner: &Inner) -> Result<Vec<Snapshot>, RepositoryError> 
     let mut snapshots = ids.iter().map(|(id, _)| load(inner, id)).collect::<Result<Vec<_>, _>>()?;
     snapshots.sort_by(|left, right| (left.time, &left.id).cmp(&(right.time, &right.id)));
     Ok(snapshots)
+}
+
+/// Loads all that can be read, oldest first, and a sentence for each that cannot; the listing is complete, or an error.
+pub(super) fn load_readable(inner: &Inner) -> Result<(Vec<Snapshot>, Vec<String>), RepositoryError> {
+    let (ids, foreign) = unpacked::list(inner, SNAPSHOTS)?;
+    let mut damage: Vec<String> =
+        foreign.iter().map(|key| format!("{key} has no name that the format knows")).collect();
+    let mut snapshots = Vec::new();
+    for (id, _) in ids {
+        match load(inner, &id) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(error) => damage.push(error.to_string()),
+        }
+    }
+    snapshots.sort_by(|left, right| (left.time, &left.id).cmp(&(right.time, &right.id)));
+    Ok((snapshots, damage))
 }
 
 /// Saves one and returns its id.

@@ -1,0 +1,6 @@
+//! Arbitrary bytes as what `lifeboat::repository::fuzzing::index` reads.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    lifeboat::repository::fuzzing::index(bytes);
+});

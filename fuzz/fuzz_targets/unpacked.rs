@@ -1,0 +1,6 @@
+//! Arbitrary bytes as what `lifeboat::repository::fuzzing::unpacked` reads.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    lifeboat::repository::fuzzing::unpacked(bytes);
+});
