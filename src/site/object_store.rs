@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 /// Whether a put may replace an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {
@@ -71,6 +73,19 @@ pub trait ObjectStore: Send + Sync {
     fn delete(&self, key: &str) -> Result<(), StoreError>;
     /// Name of the place for people, for instance the directory.
     fn describe(&self) -> String;
+
+    /// Clears away what uploads that were broken off left behind, when it is older than any upload takes; one sentence
+    /// for each thing removed.
+    fn sweep(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// When an object was stored, by the store's own clock; `None` when there is no such object, or when the store does
+    /// not tell. Two such times of one store are compared, never one with the clock of this machine.
+    fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        let _ = key;
+        Ok(None)
+    }
 }
 
 /// A part of a store below a prefix, seen as a store.
@@ -121,5 +136,12 @@ impl ObjectStore for Below {
 
     fn describe(&self) -> String {
         format!("{}/{}", self.store.describe(), self.prefix.trim_end_matches('/'))
+    }
+    fn sweep(&self) -> Result<Vec<String>, StoreError> {
+        self.store.sweep()
+    }
+
+    fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.store.modified(&self.key(key))
     }
 }
