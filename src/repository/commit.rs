@@ -35,11 +35,10 @@ pub(super) fn commit(
     let id = snapshot::save(inner, snapshot)?;
     match secure(inner, &snapshot.tree, guard, now) {
         Ok(()) => Ok(id),
-        Err(RepositoryError::Damaged(why)) => {
+        Err(error) => {
             inner.store.delete(&format!("{SNAPSHOTS}{id}"))?;
-            Err(RepositoryError::Damaged(why))
+            Err(error)
         }
-        Err(error) => Err(error),
     }
 }
 

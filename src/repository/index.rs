@@ -24,7 +24,7 @@ pub(super) struct Location {
 }
 
 /// All blobs that the index files name. A blob may have several copies.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     packs: Vec<BlobId>,
     data: Vec<Entry>,

@@ -35,6 +35,7 @@ pub mod prune;
 mod quote;
 mod reader;
 mod repack;
+pub mod repair;
 mod rewrite;
 mod snapshot;
 pub mod tree;

@@ -29,12 +29,14 @@ pub(super) struct Repacker<'a> {
     pub(super) added_bytes: u64,
     /// Packs that were stored.
     pub(super) added_packs: u64,
+    /// A pack or its index could not be stored.
+    failed: bool,
 }
 
 impl<'a> Repacker<'a> {
     pub(super) fn new(inner: &'a Inner) -> Self {
         let (data, trees) = (OpenPack::default(), OpenPack::default());
-        Self { inner, data, trees, unindexed: Vec::new(), added_bytes: 0, added_packs: 0 }
+        Self { inner, data, trees, unindexed: Vec::new(), added_bytes: 0, added_packs: 0, failed: false }
     }
 
     /// Copies a blob out of a stored pack.
@@ -51,8 +53,13 @@ impl<'a> Repacker<'a> {
         self.add(entry, &sealed)
     }
 
+    /// Whether the store refused a pack: an error of [`Repacker::copy`] is then not one of the blob.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Adds a sealed blob that was checked.
-    pub(super) fn add(&mut self, entry: &PackEntry, sealed: &[u8]) -> Result<(), RepositoryError> {
+    fn add(&mut self, entry: &PackEntry, sealed: &[u8]) -> Result<(), RepositoryError> {
         let open = match entry.kind {
             BlobKind::Data => &mut self.data,
             BlobKind::Tree => &mut self.trees,
@@ -62,7 +69,9 @@ impl<'a> Repacker<'a> {
         open.entries.push(PackEntry { offset, ..*entry });
         if open.bytes.len() >= PACK_TARGET {
             let full = std::mem::take(open);
+            self.failed = true;
             self.store(full)?;
+            self.failed = false;
         }
         Ok(())
     }

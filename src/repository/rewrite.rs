@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::error::RepositoryError;
-use super::index_file::{self, INDEXES, NamedPack, ObjectNote};
+use super::index_file::{self, INDEXES, IndexObject, NamedPack, ObjectNote};
 use super::pack::PackEntry;
 use super::tree::BlobId;
 use super::{BlobKind, Inner, LockGuard, crypto};
@@ -29,6 +29,17 @@ pub(super) fn in_files(packs: &[NamedPack]) -> Vec<&[NamedPack]> {
     files
 }
 
+/// Loads an index file that a listing had; one that is gone was replaced by another prune.
+pub(super) fn load_listed(inner: &Inner, id: &BlobId) -> Result<IndexObject, RepositoryError> {
+    match index_file::load_object(inner, id) {
+        Err(RepositoryError::Damaged(_)) if inner.store.size(&format!("{INDEXES}{id}"))?.is_none() => {
+            let why = "another prune has changed the index meanwhile; nothing was removed, run this one again";
+            Err(RepositoryError::Locked(why.to_owned()))
+        }
+        loaded => loaded,
+    }
+}
+
 /// Writes what these index files name, except packs in `without`, into new ones.
 pub(super) fn write_rest(
     inner: &Inner,
@@ -38,7 +49,7 @@ pub(super) fn write_rest(
     let (mut rest, mut blobs): (Vec<NamedPack>, usize) = (Vec::new(), 0);
     let mut written = HashSet::new();
     for object in objects.iter().filter(|object| !object.superseded) {
-        for pack in index_file::load_object(inner, &object.id)?.packs {
+        for pack in load_listed(inner, &object.id)?.packs {
             // Named twice in the same words: a prune that was killed leaves that.
             if without.contains(&pack.0) || !written.insert((pack.0, digest(&pack.1))) {
                 continue;

@@ -113,7 +113,7 @@ impl Work<'_> {
         let counts = self.packs(&[Decision::Wait, Decision::Delete]);
         let mut marks = Vec::new();
         for object in old.iter().filter(|object| !object.superseded && !object.marks.is_empty()) {
-            let marked = index_file::load_object(self.inner, &object.id)?.marked;
+            let marked = rewrite::load_listed(self.inner, &object.id)?.marked;
             marks.extend(
                 marked
                     .into_iter()

@@ -56,6 +56,8 @@ impl Survey {
     }
 
     fn look(inner: &Inner, progress: &dyn Progress) -> Result<Self, RepositoryError> {
+        // Before the index: what a snapshot needs is indexed before it is saved. Later ones are looked at in the end.
+        let snapshots = snapshot::load_all(inner)?;
         let (mut index, objects, states) = load_index(inner)?;
         let (stored, foreign) = unpacked::list(inner, pack::PACKS)?;
         for name in foreign {
@@ -70,7 +72,6 @@ impl Survey {
         }
         let mut packs = list_packs(&index, &sizes, &states, &unnamed);
         packs.extend(opaque.iter().map(|(id, size)| StoredPack::of(*id, *size, PackState::Unnamed)));
-        let snapshots = snapshot::load_all(inner)?;
         let needed = find_needed(inner, &index, snapshots.iter().map(|snapshot| snapshot.tree), progress)?;
         let chosen = choose(&index, &needed, &mut packs);
         let snapshots = snapshots.into_iter().map(|snapshot| snapshot.id).collect();
