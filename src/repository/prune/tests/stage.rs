@@ -49,6 +49,8 @@ pub(super) struct Stage {
     state: Mutex<State>,
     turn: Condvar,
     opener: Mutex<Option<Opener>>,
+    /// Objects are damaged on purpose.
+    broken: Mutex<bool>,
 }
 
 /// The stage as one actor sees it; without an actor, nobody waits.
@@ -230,7 +232,26 @@ impl Opener {
 
 impl Stage {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), turn: Condvar::new(), opener: Mutex::default() })
+        Arc::new(Self {
+            state: Mutex::default(),
+            turn: Condvar::new(),
+            opener: Mutex::default(),
+            broken: Mutex::default(),
+        })
+    }
+
+    /// One point, and packs that no snapshot needs at all.
+    pub(super) fn new_with_garbage() -> Arc<Self> {
+        let stage = Self::new();
+        let repository = Repository::create(stage.aside(), &Secret::new("p"), KeyStrength::Random).unwrap();
+        stage.know(&repository);
+        stage.set_clock(-1_000_000);
+        let kept = store(&stage, &repository, &[0, 1]).unwrap();
+        repository.save_snapshot(&draft(kept)).unwrap();
+        stage.record(kept);
+        store(&stage, &repository, &[3]).unwrap();
+        stage.set_clock(0);
+        stage.copy()
     }
 
     /// Another stage with the same objects and knowledge.
@@ -247,7 +268,7 @@ impl Stage {
             ..State::default()
         };
         let opener = Mutex::new(guarded(&self.opener).clone());
-        Arc::new(Self { state: Mutex::new(copy), turn: Condvar::new(), opener })
+        Arc::new(Self { state: Mutex::new(copy), turn: Condvar::new(), opener, broken: Mutex::default() })
     }
 
     /// The store for somebody who does not wait for a turn.
@@ -327,12 +348,36 @@ impl Stage {
         guarded(&self.state).trace.clone()
     }
 
+    /// Nothing that is put from now on is understood or judged: for damage.
+    pub(super) fn forget_keys(&self) {
+        *guarded(&self.broken) = true;
+        guarded(&self.state).snapshots.clear();
+    }
+
+    /// Whether a point that was recorded needs something in this pack.
+    pub(super) fn is_needed(&self, key: &str) -> bool {
+        let state = guarded(&self.state);
+        let blobs = key.rsplit('/').next().and_then(BlobId::from_hex).and_then(|pack| state.packs.get(&pack)).unwrap();
+        state.recorded.iter().any(|tree| state.closures[tree].iter().any(|blob| blobs.contains(blob)))
+    }
+
+    /// The tree with this one file, which was stored and never belonged to a snapshot.
+    pub(super) fn tree_with(&self, number: usize) -> BlobId {
+        let state = guarded(&self.state);
+        let file = (BlobKind::Data, BlobId::of(&content(number)));
+        let mut with = state.closures.iter().filter(|(_, blobs)| blobs.contains(&file) && blobs.len() == 3);
+        *with.next().unwrap().0
+    }
+
     pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
         guarded(&self.state).objects.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
     fn understand(self: &Arc<Self>, key: &str, bytes: &[u8]) -> Knowledge {
         let (directory, name) = (key.split('/').next().unwrap(), key.rsplit('/').next().unwrap());
+        if *guarded(&self.broken) {
+            return Knowledge::Other;
+        }
         let Some((id, opener)) = BlobId::from_hex(name).zip(guarded(&self.opener).clone()) else {
             return Knowledge::Other;
         };
