@@ -47,6 +47,9 @@ struct LockJson {
     /// Ours alone; a lock without it is another program's.
     #[serde(default, rename = "lifeboat_process", skip_serializing_if = "Option::is_none")]
     process: Option<ProcessIdentity>,
+    /// Ours alone: its holder marks packs. Two that did so at once would each take the other's marks for void.
+    #[serde(default, rename = "lifeboat_prune", skip_serializing_if = "std::ops::Not::not")]
+    pruning: bool,
 }
 
 /// Names of this host and of the user, for locks and keys.
@@ -71,7 +74,17 @@ impl LockJson {
         let (hostname, username) = who();
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        Self { time, exclusive, hostname, username, pid, uid, gid, process: Some(ProcessIdentity::own()) }
+        Self {
+            time,
+            exclusive,
+            hostname,
+            username,
+            pid,
+            uid,
+            gid,
+            process: Some(ProcessIdentity::own()),
+            pruning: false,
+        }
     }
 
     fn standing(&self, own: &Self, now: Timestamp) -> Standing {
@@ -127,7 +140,15 @@ pub struct LockGuard {
 /// Takes a lock: refuses when another forbids it, before and after ours is visible, so that of two that come at the
 /// same time at least one sees the other.
 pub(super) fn acquire(inner: &Arc<Inner>, exclusive: bool, now: Timestamp) -> Result<LockGuard, RepositoryError> {
-    let lock = LockJson::ours(exclusive, now);
+    take(inner, LockJson::ours(exclusive, now), now)
+}
+
+/// A shared lock that only one holds at a time: for marking packs.
+pub(super) fn acquire_for_prune(inner: &Arc<Inner>, now: Timestamp) -> Result<LockGuard, RepositoryError> {
+    take(inner, LockJson { pruning: true, ..LockJson::ours(false, now) }, now)
+}
+
+fn take(inner: &Arc<Inner>, lock: LockJson, now: Timestamp) -> Result<LockGuard, RepositoryError> {
     check_others(inner, &lock, now, None)?;
     let (id, _) = unpacked::save(inner, LOCKS, &lock)?;
     let state =
@@ -182,10 +203,15 @@ fn judge(
     if over {
         return Ok(inner.store.delete(&format!("{LOCKS}{id}"))?);
     }
-    if !ours.exclusive && !lock.exclusive {
+    let both_prune = ours.pruning && lock.pruning;
+    if !ours.exclusive && !lock.exclusive && !both_prune {
         return Ok(());
     }
-    let how = if lock.exclusive { "exclusively locked" } else { "in use" };
+    let how = match lock.exclusive {
+        true => "exclusively locked",
+        false if both_prune => "being pruned",
+        false => "in use",
+    };
     let place = inner.store.describe();
     Err(RepositoryError::Locked(format!(
         "the repository in {place} is {how} by {}; wait for it to end",

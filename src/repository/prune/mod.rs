@@ -1,6 +1,6 @@
 //! Removing what no snapshot needs, in two phases, so that nobody who works at the same time loses anything.
 //!
-//! *Mark*: under a shared lock, packs that no snapshot needs (and packs out of which the used part was copied) are taken out
+//! *Mark*: under a shared lock that only one prune at a time holds, packs that no snapshot needs (and packs out of which the used part was copied) are taken out
 //! of the index and listed as to be deleted, in index files of their own. A backup that begins now stores such blobs again;
 //! one that began before notices at its commit and puts the packs back. *Sweep*: in a later call, after a margin by the
 //! store's clock and under an exclusive lock, everything is looked at anew; a marked pack that is needed again goes back
@@ -102,7 +102,7 @@ impl Repository {
         now: Timestamp,
         progress: &dyn Progress,
     ) -> Result<PruneReport, RepositoryError> {
-        let guard = lock::acquire(&self.inner, false, now)?;
+        let guard = lock::acquire_for_prune(&self.inner, now)?;
         let store_time = guard.store_time()?;
         match phase_due(&self.inner, rules, store_time)? {
             Phase::Mark => self.prune_under(&guard, Phase::Mark, rules, now, progress),
