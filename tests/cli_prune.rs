@@ -96,7 +96,9 @@ fn a_prune_killed_at_every_write_loses_nothing_and_is_continued() {
             }
             let _ = world.run(["prune", "shop"]).expect(0);
             whole_for_restic(&world);
-            assert!(files_below(&world.dr().join("repository/locks")).is_empty());
+            let locks = files_below(&world.dr().join("repository/locks"));
+            let locks = locks.iter().filter(|lock| !lock.file_name().unwrap().to_str().unwrap().starts_with('.'));
+            assert_eq!(locks.count(), 0, "{place}");
             place += if is_long() { 1 } else { 5 };
             for part in ["dr", "state"] {
                 fs::remove_dir_all(world.path(part)).unwrap();
