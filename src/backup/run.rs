@@ -3,7 +3,6 @@
 //! Order of writes: packs, index, snapshot, and last the point's record. A kill between any two leaves the old state,
 //! and the run is continued under the same id without a second snapshot or point.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,9 +14,9 @@ use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::progress::WarningsOnly;
-use crate::ground::{Failure, NoProgress, Result, blocking, byte_path};
+use crate::ground::{Failure, Result, blocking, byte_path};
 use crate::policy::Source;
-use crate::repository::{BlobId, BlobKind, Repository, Snapshot};
+use crate::repository::{BlobId, LockGuard, Repository, Snapshot};
 use crate::site::records::{FullRead, Missing, PointRecord, PointState, RECORD_FORMAT};
 
 /// What a backup is asked for.
@@ -63,7 +62,7 @@ enum Attempted<T> {
     Failed(String),
 }
 
-/// Backs up the sources asked for. The repository lock is the caller's affair.
+/// Backs up the sources asked for, under the caller's shared lock of the repository.
 ///
 /// # Errors
 /// When the journal or the DR site cannot be written; the run is then unfinished and the next command continues it.
@@ -71,6 +70,7 @@ pub async fn backup(
     run: &Run,
     system: &System,
     repository: &Repository,
+    lock: &LockGuard,
     request: &BackupRequest,
 ) -> Result<Vec<SourceOutcome>> {
     // Not a step: a continued run must put in force what its points will name.
@@ -80,12 +80,18 @@ pub async fn backup(
         if !request.sources.is_empty() && !request.sources.contains(&source.name) {
             continue;
         }
-        outcomes.push(back_up_source(run, system, repository, source).await?);
+        outcomes.push(back_up_source(run, system, repository, lock, source).await?);
     }
     Ok(outcomes)
 }
 
-async fn back_up_source(run: &Run, system: &System, repository: &Repository, source: &Source) -> Result<SourceOutcome> {
+async fn back_up_source(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    lock: &LockGuard,
+    source: &Source,
+) -> Result<SourceOutcome> {
     let name = &source.name;
     let read = match read_until_whole(run, system, repository, source).await? {
         Attempted::Done(read) => read,
@@ -94,7 +100,7 @@ async fn back_up_source(run: &Run, system: &System, repository: &Repository, sou
     let point = point_id(name, run.id());
     let snapshot = run
         .step(&format!("snapshot {name}"), || async {
-            snapshot_once(run, repository, &draft_snapshot(run, system, source, &point, &read)?, &point)
+            snapshot_once(run, repository, lock, &draft_snapshot(run, system, source, &point, &read)?, &point)
         })
         .await?;
     let record =
@@ -122,7 +128,7 @@ async fn read_until_whole(
         match &read {
             Attempted::Done(done) if earlier => {
                 let recorded = system.dr.point(&point_id(&source.name, run.id()))?.is_some();
-                if recorded || is_whole(repository, &blob_id(&done.tree)?)? {
+                if recorded || repository.is_whole(&blob_id(&done.tree)?)? {
                     return Ok(read);
                 }
             }
@@ -130,24 +136,6 @@ async fn read_until_whole(
         }
     }
     Err(Failure::failed(format!("the source {} was read too often", source.name)))
-}
-
-/// Whether everything that a tree refers to is stored.
-fn is_whole(repository: &Repository, tree: &BlobId) -> Result<bool> {
-    let stored = repository.writer(Arc::new(NoProgress))?;
-    let reader = repository.reader()?;
-    let mut waiting = vec![*tree];
-    let mut seen = HashSet::new();
-    while let Some(tree) = waiting.pop() {
-        let Ok(nodes) = reader.read_tree(&tree) else { return Ok(false) };
-        for node in nodes {
-            if !node.content.iter().all(|blob| stored.contains(BlobKind::Data, blob)) {
-                return Ok(false);
-            }
-            waiting.extend(node.subtree.filter(|subtree| seen.insert(*subtree)));
-        }
-    }
-    Ok(true)
 }
 
 async fn read_source(
@@ -278,17 +266,23 @@ fn draft_snapshot(run: &Run, system: &System, source: &Source, point: &str, read
 }
 
 /// In a continued run, looks first for the snapshot that an attempt before the crash may have saved.
-fn snapshot_once(run: &Run, repository: &Repository, draft: &Snapshot, point: &str) -> Result<String> {
-    if !run.is_continued() {
-        return Ok(repository.save_snapshot(draft)?);
+fn snapshot_once(
+    run: &Run,
+    repository: &Repository,
+    lock: &LockGuard,
+    draft: &Snapshot,
+    point: &str,
+) -> Result<String> {
+    if run.is_continued() {
+        let tag = format!("point={point}");
+        // One that cannot be read, perhaps the very one, must not stop the run: a second snapshot costs little.
+        let saved = repository.readable_snapshots()?.0.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
+        if let Some(snapshot) = saved.filter(|snapshot| snapshot.tree == draft.tree) {
+            return Ok(snapshot.id);
+        }
     }
-    let tag = format!("point={point}");
-    // One that cannot be read, perhaps the very one, must not stop the run: a second snapshot of the point costs little.
-    let saved = repository.readable_snapshots()?.0.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
-    match saved {
-        Some(snapshot) if snapshot.tree == draft.tree => Ok(snapshot.id),
-        _ => Ok(repository.save_snapshot(draft)?),
-    }
+    let commit = repository.commit_snapshot(draft, lock, run.now());
+    commit.map_err(|error| Failure::from(error).hint("run the backup again: it reads this source anew"))
 }
 
 fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, snapshot: &str) -> Result<PointRecord> {

@@ -12,8 +12,10 @@ mod init;
 mod ledger;
 mod output;
 mod points;
+mod prune;
 mod quickstart;
 mod rebuild;
+mod repair;
 mod restore;
 mod resume;
 mod status;
@@ -69,6 +71,10 @@ enum Command {
     Archive(archive::Arguments),
     /// Check the repository and, with --read-data, every byte in it
     Verify(verify::Arguments),
+    /// Remove what no recovery point needs: mark it first, delete it in a later call
+    Prune(prune::Arguments),
+    /// Mend a damaged repository and name what is lost; deletes and rewrites nothing that is good
+    Repair(repair::Arguments),
     /// Carry out a recovery plan in isolation; measure RPO and RTO
     Drill(drill::Arguments),
     /// List drills
@@ -120,6 +126,8 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Restore(arguments) => restore::command(global, arguments),
         Command::Archive(arguments) => archive::command(global, arguments),
         Command::Verify(arguments) => verify::command(global, arguments),
+        Command::Prune(arguments) => prune::command(global, arguments),
+        Command::Repair(arguments) => repair::command(global, arguments),
         Command::Drill(arguments) => drill::command(global, arguments),
         Command::Drills(arguments) => drill::list(global, arguments),
         Command::Report(arguments) => drill::report(global, arguments),

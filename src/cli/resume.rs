@@ -9,7 +9,8 @@ use crate::ground::Result;
 use crate::ground::failure::OrFail;
 use crate::jobs;
 
-const KINDS: [&str; 3] = [jobs::backup::KIND, jobs::archive::KIND, jobs::drill::KIND];
+const KINDS: [&str; 5] =
+    [jobs::backup::KIND, jobs::archive::KIND, jobs::drill::KIND, jobs::prune::KIND, jobs::repair::KIND];
 
 /// Continues interrupted runs of every kind but `own`. One that cannot be continued is said and left for later. The
 /// caller does not hold the system's lock yet: each child takes it.

@@ -117,7 +117,14 @@ impl System {
             ))
             .hint("find out what removed it; lifeboat does not start a new one over it"));
         }
-        Repository::create(store, &password, strength_of(password.expose())).map_err(|error| self.explain(error))
+        let created = match Repository::create(Arc::clone(&store), &password, strength_of(password.expose())) {
+            // Another host has made it in this moment.
+            Err(RepositoryError::AlreadyExists(place)) => {
+                Repository::open(store, &password).map_err(|_| RepositoryError::AlreadyExists(place))
+            }
+            created => created,
+        };
+        created.map_err(|error| self.explain(error))
     }
 
     fn explain(&self, error: RepositoryError) -> Failure {

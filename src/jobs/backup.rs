@@ -11,7 +11,7 @@ use crate::engine::closing::{Closing, close};
 use crate::engine::system::{System, repository_password};
 use crate::ground::{Failure, Result, sha256_hex};
 use crate::policy::Policy;
-use crate::repository::Repository;
+use crate::repository::{LockGuard, Repository};
 use crate::site::dr::record_bytes;
 
 /// The kind's word in catalog and ledger.
@@ -39,9 +39,9 @@ pub async fn backup(system: &System, request: &BackupRequest) -> Result<Vec<Back
     let mut done = continue_with(system, &repository, Some(request)).await?;
     let asked_is_done = done.last().is_some_and(|last| !last.began_reading && covers(last, system, request));
     if !asked_is_done {
-        let _reading = repository.lock_shared(system.clock.now())?;
+        let lock = repository.lock_shared(system.clock.now())?;
         let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, request)?;
-        done.push(perform(&run, system, &repository, request, false, false).await?);
+        done.push(perform(&run, system, &repository, &lock, request, None).await?);
     }
     Ok(done)
 }
@@ -59,7 +59,7 @@ async fn continue_with(
 ) -> Result<Vec<BackupDone>> {
     let mut done = Vec::new();
     for row in unfinished(system, KIND)? {
-        let _reading = repository.lock_shared(system.clock.now())?;
+        let lock = repository.lock_shared(system.clock.now())?;
         let run = Run::resume(&system.catalog, system.clock.as_ref(), row)?;
         system.progress.warn(&format!("continuing the backup run {} that was interrupted", run.id()));
         let began_reading =
@@ -67,7 +67,7 @@ async fn continue_with(
         let request = run.input::<BackupRequest>();
         let is_the_asked_one = !began_reading && request.as_ref().ok() == asked;
         let performed = match request {
-            Ok(request) => perform(&run, system, repository, &request, true, began_reading).await,
+            Ok(request) => perform(&run, system, repository, &lock, &request, Some(began_reading)).await,
             Err(failure) => Err(failure),
         };
         match performed {
@@ -100,19 +100,21 @@ fn covers(done: &BackupDone, system: &System, request: &BackupRequest) -> bool {
         .all(|name| made.contains(&name.as_str()))
 }
 
+/// `began_reading` is for a continued run: whether a process before this one has read a source.
 async fn perform(
     run: &Run,
     system: &System,
     repository: &Repository,
+    lock: &LockGuard,
     request: &BackupRequest,
-    continued: bool,
-    began_reading: bool,
+    began_reading: Option<bool>,
 ) -> Result<BackupDone> {
-    let outcomes = run::backup(run, system, repository, request).await?;
+    let outcomes = run::backup(run, system, repository, lock, request).await?;
     let (outcome, summary) = run::summarize(&outcomes);
     let mut closing = Closing::new(outcome, summary);
     closing.points = point_marks(&outcomes)?;
     close(run, system, KIND, closing).await?;
+    let (continued, began_reading) = (began_reading.is_some(), began_reading.unwrap_or(false));
     Ok(BackupDone { run: run.id().to_owned(), outcomes, continued, began_reading })
 }
 

@@ -5,7 +5,9 @@
 pub mod archive;
 pub mod backup;
 pub mod drill;
+pub mod prune;
 pub mod rebuild;
+pub mod repair;
 pub mod restore;
 
 use crate::catalog::RunRow;

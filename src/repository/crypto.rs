@@ -29,6 +29,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// A key that seals and opens; the master key, or the one derived from a password.
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct SealKey {
     /// AES-256.
     pub(super) encrypt: Zeroizing<[u8; 32]>,

@@ -33,7 +33,7 @@ pub fn pack_header(plain: &[u8]) -> bool {
 pub fn index(json: &[u8]) -> bool {
     let Ok(file) = serde_json::from_slice::<IndexFile>(json) else { return false };
     let mut builder = IndexBuilder::default();
-    for (pack, entries) in index_file::compact(file) {
+    for (pack, entries) in index_file::compact(file.packs) {
         builder.add(pack, entries);
     }
     let mut index = builder.build();

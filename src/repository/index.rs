@@ -43,7 +43,7 @@ impl Spot {
 }
 
 /// All blobs that the index files name. A blob may have several copies.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     packs: Vec<BlobId>,
     /// By number of the pack: where its last blob ends.
@@ -101,14 +101,47 @@ impl Index {
         self.ends[number as usize]
     }
 
-    /// Number of packs; their numbers are below it.
-    pub(super) fn packs(&self) -> usize {
-        self.packs.len()
-    }
-
     /// Every copy of a blob, the one to try first in front.
     pub(super) fn locations(&self, kind: BlobKind, id: &BlobId) -> impl Iterator<Item = Location> {
         self.copies(kind, id).iter().map(move |entry| self.location(kind, entry))
+    }
+
+    /// Every pack, by rising name; a pack's number is its place here.
+    pub(super) fn packs(&self) -> &[BlobId] {
+        &self.packs
+    }
+
+    /// A pack's number.
+    pub(super) fn pack_number(&self, pack: &BlobId) -> Option<usize> {
+        self.packs.binary_search(pack).ok()
+    }
+
+    /// Place of a blob's first copy among the blobs of its kind; its other copies follow.
+    pub(super) fn position(&self, kind: BlobKind, id: &BlobId) -> Option<usize> {
+        let entries = self.of(kind);
+        let start = entries.partition_point(|entry| entry.id < id.0);
+        entries.get(start).filter(|entry| entry.id == id.0).map(|_| start)
+    }
+
+    /// Every copy of every blob of a kind in order of their positions, with its pack's number.
+    pub(super) fn entries(&self, kind: BlobKind) -> impl Iterator<Item = (usize, PackEntry)> {
+        self.of(kind).iter().map(move |entry| (entry.pack as usize, self.location(kind, entry).entry))
+    }
+
+    /// Number of copies of blobs of a kind.
+    pub(super) fn count(&self, kind: BlobKind) -> usize {
+        self.of(kind).len()
+    }
+
+    /// With the blobs of more packs.
+    pub(super) fn with(self, packs: &[(BlobId, Vec<PackEntry>)]) -> Self {
+        if packs.is_empty() {
+            return self;
+        }
+        let numbers = self.packs.iter().enumerate().map(|(number, pack)| (*pack, number as u32)).collect();
+        let mut builder = IndexBuilder { index: self, numbers };
+        packs.iter().for_each(|(pack, entries)| builder.add(*pack, entries.iter().copied()));
+        builder.build()
     }
 
     /// Forgets the blobs of packs that are not there, or too short to hold them. `sizes` has every stored pack's bytes.
@@ -241,6 +274,10 @@ mod tests {
         assert!(index.contains(BlobKind::Tree, &BlobId([1; 32])));
         assert!(!index.contains(BlobKind::Tree, &BlobId([2; 32])));
         assert_eq!(index.by_pack()[1].1.len(), 2);
+        assert_eq!(index.position(BlobKind::Data, &BlobId([2; 32])), Some(2));
+        assert_eq!(index.position(BlobKind::Data, &BlobId([3; 32])), None);
+        assert_eq!(index.entries(BlobKind::Data).map(|(pack, _)| pack).collect::<Vec<_>>(), [0, 1, 1]);
+        assert_eq!((index.count(BlobKind::Tree), index.pack_number(&BlobId([9; 32]))), (1, Some(1)));
     }
 
     proptest! {

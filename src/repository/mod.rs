@@ -9,13 +9,17 @@
 //! | `pack`, `index`, `index_file` | blobs in packs; where each is |
 //! | `chunker`, `writer`, `pipeline`, `hash`, `packer`, `storing` | storing |
 //! | `reader`, `opener` | reading |
-//! | `lock`, `verify`, `verify_data`, `tree_visits` | use by several; checking |
+//! | `lock`, `process`, `commit` | use by several at once |
+//! | `verify`, `verify_data`, `tree_visits` | checking |
+//! | `prune`, `repair`; `closure`, `repack`, `rewrite` | removing and mending; what they share |
 //! | `fuzzing` | the parsers, for fuzzers and tests |
 //!
 //! Order of writes: packs, then the index that names them, then the snapshot that needs them; each durable before the
 //! next. So a kill at any moment leaves at most packs that nothing names.
 
 mod chunker;
+mod closure;
+mod commit;
 mod compression;
 mod config;
 mod crypto;
@@ -32,8 +36,13 @@ mod pack;
 mod packer;
 mod pipeline;
 mod polynomial;
+mod process;
+pub mod prune;
 mod quote;
 mod reader;
+mod repack;
+pub mod repair;
+mod rewrite;
 mod snapshot;
 mod storing;
 pub mod tree;
@@ -187,7 +196,7 @@ impl Repository {
     /// Loads the index and gives a reader. When an index file is damaged, packs that no other names are found by
     /// their own headers.
     pub fn reader(&self) -> Result<BlobReader, RepositoryError> {
-        let loaded = index_file::load(&self.inner, true)?;
+        let loaded = index_file::load_for_reading(&self.inner, true)?;
         Ok(BlobReader::new(Arc::clone(&self.inner), loaded.index))
     }
 
@@ -228,7 +237,29 @@ impl Repository {
         snapshot::load(&self.inner, &id)
     }
 
-    /// Saves a snapshot (its `id` is ignored) and returns its id. Only after [`BlobWriter::finish`].
+    /// Saves a snapshot (its `id` is ignored) of whose tree everything is stored, before and after; its id. Only after
+    /// [`BlobWriter::finish`]. Costs two listings more than saving alone, unless the lock was lost or others have pruned
+    /// meanwhile: then the whole tree is gone through, and what was marked for deletion is put back.
+    ///
+    /// # Errors
+    /// Locked when somebody holds the repository exclusively by now; damaged when something is not stored any more: no
+    /// snapshot is left, and the source has to be read again.
+    pub fn commit_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        lock: &LockGuard,
+        now: Timestamp,
+    ) -> Result<String, RepositoryError> {
+        commit::commit(&self.inner, snapshot, lock, now)
+    }
+
+    /// Whether everything that a tree refers to is stored; what of it is marked for deletion is put back.
+    pub fn is_whole(&self, tree: &BlobId) -> Result<bool, RepositoryError> {
+        commit::is_whole(&self.inner, tree)
+    }
+
+    /// Saves a snapshot (its `id` is ignored) and returns its id. Only after [`BlobWriter::finish`], and only where nobody
+    /// else may prune: see [`Repository::commit_snapshot`].
     pub fn save_snapshot(&self, snapshot: &Snapshot) -> Result<String, RepositoryError> {
         snapshot::save(&self.inner, snapshot)
     }

@@ -113,7 +113,6 @@ pub(super) fn open_header(key: &SealKey, tail: &[u8], size: u64) -> Result<Vec<P
 }
 
 /// The blobs of a pack that is held in memory.
-#[cfg(test)]
 pub(super) fn entries_of(key: &SealKey, pack: &[u8]) -> Result<Vec<PackEntry>, String> {
     open_header(key, pack, pack.len() as u64)
 }

@@ -115,7 +115,7 @@ impl BlobReader {
         let index = &self.shared.index;
         let (mut places, mut unknown) = (Vec::with_capacity(wanted.len()), Vec::new());
         // A pack's turn comes when the first blob that lies in it is wanted: files are filled one after the other.
-        let mut turns = vec![u32::MAX; index.packs()];
+        let mut turns = vec![u32::MAX; index.packs().len()];
         for (position, id) in wanted.iter().enumerate() {
             match (index.spot(BlobKind::Data, id), u32::try_from(position)) {
                 (Some(spot), Ok(position)) => {

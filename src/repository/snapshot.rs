@@ -99,7 +99,15 @@ pub(super) fn load_all(inner: &Inner) -> Result<Vec<Snapshot>, RepositoryError> 
     if let Some(key) = foreign.first() {
         return Err(RepositoryError::Damaged(format!("{key} has no name that the format knows")));
     }
-    let mut snapshots = ids.iter().map(|(id, _)| load(inner, id)).collect::<Result<Vec<_>, _>>()?;
+    let mut snapshots = Vec::with_capacity(ids.len());
+    for (id, _) in ids {
+        match load(inner, &id) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            // Removed since the listing: somebody withdrew or forgot it.
+            Err(RepositoryError::Damaged(_)) if inner.store.size(&format!("{SNAPSHOTS}{id}"))?.is_none() => {}
+            Err(error) => return Err(error),
+        }
+    }
     snapshots.sort_by(|left, right| (left.time, &left.id).cmp(&(right.time, &right.id)));
     Ok(snapshots)
 }

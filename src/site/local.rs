@@ -7,9 +7,15 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::object_store::{ObjectInfo, ObjectStore, PutMode, StagedObject, StoreError, StoreErrorKind};
+use crate::ground::crash_point::crash_point;
 use crate::ground::durable_file::StagedFile;
 use crate::ground::{durable_file, os_reason};
+
+/// A file under its temporary name that was not written to for so long belongs to a write that was killed.
+const LEFT_OVER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Objects as files below one directory.
 #[derive(Debug, Clone)]
@@ -127,6 +133,7 @@ impl ObjectStore for LocalStore {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(store_error("delete", &path, &error)),
             _ => {}
         }
+        crash_point();
         Ok(())
     }
 
@@ -139,6 +146,37 @@ impl ObjectStore for LocalStore {
         durable_file::create_directories(&self.root).map_err(failed)?;
         let file = StagedFile::create(&self.root, 0o600).map_err(failed)?;
         Ok(Some(Box::new(StagedHere { store: self.clone(), file })))
+    }
+
+    fn sweep(&self) -> Result<Vec<String>, StoreError> {
+        let mut leftovers = Vec::new();
+        list_temporary(&self.root, &mut leftovers)?;
+        if leftovers.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Dated by the file system that holds the others, whose clock may not be this machine's.
+        let mark = tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.root);
+        let now = mark.as_ref().map_err(|error| store_error("write in", &self.root, error)).and_then(|mark| {
+            let stored = fs::metadata(mark.path()).and_then(|metadata| written(&metadata));
+            stored.map_err(|error| store_error("look at", mark.path(), &error))
+        })?;
+        let mut told = Vec::new();
+        for (path, since) in leftovers {
+            if now.duration_since(since) > LEFT_OVER {
+                fs::remove_file(&path).map_err(|error| store_error("delete", &path, &error))?;
+                told.push(format!("{}: left by a write that was killed, untouched since {since}", path.display()));
+            }
+        }
+        Ok(told)
+    }
+
+    fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        let path = self.path(key)?;
+        match fs::metadata(&path).and_then(|metadata| written(&metadata)) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(store_error("look at", &path, &error)),
+        }
     }
 }
 
@@ -175,6 +213,30 @@ impl StagedObject for StagedHere {
     }
 }
 
+fn written(metadata: &fs::Metadata) -> io::Result<Timestamp> {
+    Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)
+}
+
+/// Files under temporary names, wherever they lie, with the time of their last write. One that gets its name or goes
+/// meanwhile is none.
+fn list_temporary(directory: &Path, found: &mut Vec<(PathBuf, Timestamp)>) -> Result<(), StoreError> {
+    let failed = |error: io::Error| store_error("list", directory, &error);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+        if kind.is_dir() && entry.file_name() != "lost+found" {
+            list_temporary(&path, found)?;
+        } else if kind.is_file() && durable_file::is_temporary(&entry.file_name()) {
+            match entry.metadata().and_then(|metadata| written(&metadata)) {
+                Ok(since) => found.push((path, since)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(store_error("look at", &path, &error)),
+            }
+        }
+    }
+    Ok(())
+}
+
 impl LocalStore {
     fn list_directory(&self, directory: &Path, prefix: &str, objects: &mut Vec<ObjectInfo>) -> Result<(), StoreError> {
         let entries = fs::read_dir(directory).map_err(|error| store_error("list", directory, &error))?;
@@ -184,7 +246,11 @@ impl LocalStore {
             if durable_file::is_temporary(OsStr::new(&name)) {
                 continue;
             }
-            let metadata = entry.metadata().map_err(|error| store_error("look at", &entry.path(), &error))?;
+            let metadata = match entry.metadata() {
+                // Somebody removed it since the directory was read: a lock that was let go, for instance.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(|error| store_error("look at", &entry.path(), &error))?,
+            };
             let key = format!("{prefix}{name}");
             if metadata.is_dir() {
                 self.list_directory(&entry.path(), &format!("{key}/"), objects)?;

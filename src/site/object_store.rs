@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 /// Whether a put may replace an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {
@@ -88,6 +90,19 @@ pub trait ObjectStore: Send + Sync {
     fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
         Ok(None)
     }
+
+    /// Clears away what uploads that were broken off left behind, when it is older than any upload takes; one sentence
+    /// for each thing removed.
+    fn sweep(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// When an object was stored, by the store's own clock; `None` when there is no such object, or when the store does
+    /// not tell. Two such times of one store are compared, never one with the clock of this machine.
+    fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        let _ = key;
+        Ok(None)
+    }
 }
 
 /// An object that is written before its name is known, which may be the hash of its bytes. Given up on drop.
@@ -163,6 +178,14 @@ impl ObjectStore for Below {
     fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
         let staged = self.store.stage()?;
         Ok(staged.map(|object| Box::new(StagedBelow { object, prefix: self.prefix.clone() }) as Box<_>))
+    }
+
+    fn sweep(&self) -> Result<Vec<String>, StoreError> {
+        self.store.sweep()
+    }
+
+    fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.store.modified(&self.key(key))
     }
 }
 
