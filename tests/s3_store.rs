@@ -2,7 +2,8 @@
 //! ends well with a bad object.
 #![cfg(feature = "aws")]
 
-mod common;
+#[path = "common/s3/mod.rs"]
+mod bucket_server;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -16,7 +17,7 @@ use lifeboat::repository::{BlobKind, Chunking, KeyStrength, Repository, Snapshot
 use lifeboat::site::s3::{Limits, S3Store};
 use lifeboat::site::{BucketPlace, ObjectStore, PutMode, StoreError, StoreErrorKind};
 
-use common::s3::{Fault, Proxy, server};
+use bucket_server::{Fault, Proxy, server};
 
 const BUCKET: &str = "store-tests";
 
@@ -28,9 +29,9 @@ fn bucket() {
 
 fn place(endpoint: &str, prefix: &str) -> BucketPlace {
     let password = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
-    std::fs::write(&password, common::s3::SECRET).unwrap();
+    std::fs::write(&password, bucket_server::SECRET).unwrap();
     let access = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
-    std::fs::write(&access, common::s3::ACCESS).unwrap();
+    std::fs::write(&access, bucket_server::ACCESS).unwrap();
     let file = |path: &std::path::Path| Some(SecretReference::File(path.display().to_string()));
     BucketPlace {
         region: "us-east-1".into(),
@@ -114,7 +115,9 @@ fn back_up(store: &Arc<S3Store>, seed: u64) -> Result<Vec<lifeboat::repository::
         parent: None,
     };
     repository.save_snapshot(&snapshot).map_err(|e| words(&e))?;
-    store.put("ledger/00000001.json", format!("entry {seed}\n").as_bytes(), PutMode::CreateNew).map_err(|e| words(&e))?;
+    store
+        .put("ledger/00000001.json", format!("entry {seed}\n").as_bytes(), PutMode::CreateNew)
+        .map_err(|e| words(&e))?;
     store.put("pointer.json", format!("pointer {seed}\n").as_bytes(), PutMode::Replace).map_err(|e| words(&e))?;
     drop(lock);
     Ok(stored.blobs)
@@ -166,7 +169,11 @@ const CLASSES: [(&str, Fault); 14] = [
 ];
 
 /// One request in four is hit, and none of a run after the fourth hit.
-fn unlucky(seed: u64, fault: Fault, listings: bool) -> impl FnMut(&common::s3::Request) -> Option<Fault> + Send + 'static {
+fn unlucky(
+    seed: u64,
+    fault: Fault,
+    listings: bool,
+) -> impl FnMut(&bucket_server::Request) -> Option<Fault> + Send + 'static {
     let (mut state, mut hits) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, 0);
     move |request| {
         state ^= state << 13;
@@ -183,7 +190,8 @@ fn unlucky(seed: u64, fault: Fault, listings: bool) -> impl FnMut(&common::s3::R
 #[test]
 fn every_class_of_fault_ends_whole_or_in_a_sentence() {
     let next = AtomicUsize::new(0);
-    let cases: Vec<(usize, u64)> = (0..CLASSES.len()).flat_map(|class| (1..=10).map(move |seed| (class, seed))).collect();
+    let cases: Vec<(usize, u64)> =
+        (0..CLASSES.len()).flat_map(|class| (1..=10).map(move |seed| (class, seed))).collect();
     let whole = std::sync::Mutex::new(HashMap::new());
     std::thread::scope(|scope| {
         for _ in 0..6 {
@@ -222,13 +230,14 @@ fn every_class_of_fault_ends_whole_or_in_a_sentence() {
 #[test]
 fn an_answer_that_is_lost_doubles_nothing_and_a_conflict_is_not_believed() {
     let proxy = Proxy::start(server().port);
-    let changes = |request: &common::s3::Request| matches!(request.method.as_str(), "PUT" | "DELETE");
+    let changes = |request: &bucket_server::Request| matches!(request.method.as_str(), "PUT" | "DELETE");
     let blobs = back_up(&store(&proxy.endpoint(), "lost/none"), 1).unwrap();
     assert_whole("lost/none", &blobs, 1, "without faults");
     let count = proxy.take_log().iter().filter(|request| changes(request)).count();
     let usual = server().keys(BUCKET, "lost/none/").len();
     assert!(count >= 9, "{count} puts and deletes");
-    let faults = [Fault::CutAfter, Fault::Answer(409, "ConditionalRequestConflict"), Fault::Answer(412, "PreconditionFailed")];
+    let faults =
+        [Fault::CutAfter, Fault::Answer(409, "ConditionalRequestConflict"), Fault::Answer(412, "PreconditionFailed")];
     for (kind, fault) in faults.into_iter().enumerate() {
         for hit in 0..count {
             let (prefix, case) = (format!("lost/{kind}-{hit}"), format!("{fault:?} at change {hit}"));
@@ -238,7 +247,8 @@ fn an_answer_that_is_lost_doubles_nothing_and_a_conflict_is_not_believed() {
                 seen += usize::from(changes(request));
                 this.then_some(fault)
             });
-            let blobs = back_up(&store(&proxy.endpoint(), &prefix), 7).unwrap_or_else(|sentence| panic!("{case}: {sentence}"));
+            let blobs =
+                back_up(&store(&proxy.endpoint(), &prefix), 7).unwrap_or_else(|sentence| panic!("{case}: {sentence}"));
             proxy.rule(|_| None);
             assert_whole(&prefix, &blobs, 7, &case);
             let keys = server().keys(BUCKET, &format!("{prefix}/"));
@@ -255,9 +265,11 @@ fn of_two_writers_of_a_name_one_wins_and_the_other_is_told() {
     std::thread::scope(|scope| {
         for writer in 0..6 {
             let wins = &wins;
-            scope.spawn(move || match direct(prefix).put("ledger/00000001.json", format!("{writer}").as_bytes(), PutMode::CreateNew) {
-                Ok(()) => drop(wins.fetch_add(1, Ordering::Relaxed)),
-                Err(error) => assert_eq!(error.kind, StoreErrorKind::AlreadyExists, "{error}"),
+            scope.spawn(move || {
+                match direct(prefix).put("ledger/00000001.json", format!("{writer}").as_bytes(), PutMode::CreateNew) {
+                    Ok(()) => drop(wins.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => assert_eq!(error.kind, StoreErrorKind::AlreadyExists, "{error}"),
+                }
             });
         }
     });
@@ -313,7 +325,10 @@ fn large_objects_go_in_parts_and_come_back_whole() {
     assert!(store.get("reports/large").unwrap() == bytes);
     assert!(store.get_range("reports/large", 5_000_000..6_000_000).unwrap() == bytes[5_000_000..6_000_000]);
     assert_eq!(store.put("reports/large", &bytes, PutMode::CreateNew).unwrap_err().kind, StoreErrorKind::AlreadyExists);
-    assert_eq!(store.put("reports/large", &bytes[..9 << 20], PutMode::CreateNew).unwrap_err().kind, StoreErrorKind::AlreadyExists);
+    assert_eq!(
+        store.put("reports/large", &bytes[..9 << 20], PutMode::CreateNew).unwrap_err().kind,
+        StoreErrorKind::AlreadyExists
+    );
     // The answer to the last call is lost: what it joined is found and believed.
     proxy.rule(|request| {
         let joins = request.method == "POST" && request.target.contains("uploadId");
@@ -371,7 +386,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
         proxy.rule(move |_| Some(answer));
         let store = store(&proxy.endpoint(), "words");
         let error = store.put("points/a.json", b"x", PutMode::CreateNew).unwrap_err();
-        assert!(!error.message.contains(common::s3::SECRET), "{error}");
+        assert!(!error.message.contains(bucket_server::SECRET), "{error}");
         error
     };
     for (status, code, kind, words) in [
@@ -405,7 +420,10 @@ fn overload_slows_every_call_down_and_the_work_is_done_all_the_same() {
         (state >> 16).is_multiple_of(3).then_some(Fault::Answer(503, "SlowDown"))
     });
     let store = S3Store::new(
-        { bucket(); place(&proxy.endpoint(), "storm") },
+        {
+            bucket();
+            place(&proxy.endpoint(), "storm")
+        },
         Limits { budget: Duration::from_secs(60), ..limits() },
     );
     for number in 0..10 {

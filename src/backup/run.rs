@@ -269,9 +269,7 @@ fn snapshot_once(run: &Run, repository: &Repository, draft: &Snapshot, point: &s
     if !run.is_continued() {
         return Ok(repository.save_snapshot(draft)?);
     }
-    let tag = format!("point={point}");
-    let saved = repository.snapshots()?.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
-    match saved {
+    match repository.tagged_snapshot(&format!("point={point}"))? {
         Some(snapshot) if snapshot.tree == draft.tree => Ok(snapshot.id),
         _ => Ok(repository.save_snapshot(draft)?),
     }

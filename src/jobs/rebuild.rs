@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference, durable_file};
-use crate::site::{DrSite, SitePlace};
 use crate::site::records::PolicyInForce;
+use crate::site::{DrSite, SitePlace};
 
 /// Writes the policy in force and its scripts into `policies`, with the DR site's place as it is now and, if given, the
 /// new reference to the password.
@@ -120,11 +120,15 @@ mod tests {
 
     #[test]
     fn a_site_that_moved_into_a_bucket_and_back_is_written_so() {
-        let text = "system = \"shop\"\n[dr]\nprovider = \"local\"\npath = \"/old\"\nrepository_password = \"file:/p\"\n";
+        let text =
+            "system = \"shop\"\n[dr]\nprovider = \"local\"\npath = \"/old\"\nrepository_password = \"file:/p\"\n";
         let bucket = SitePlace::parse(Path::new("s3://acme/shop"), Some("http://127.0.0.1:8333"), Some("eu-west-1"));
         let moved = relocate(text, &bucket.unwrap(), None).unwrap();
         assert!(moved.contains("provider = \"aws\"") && moved.contains("bucket = \"acme\""), "{moved}");
-        assert!(moved.contains("prefix = \"shop\"") && moved.contains("endpoint = \"http://127.0.0.1:8333\""), "{moved}");
+        assert!(
+            moved.contains("prefix = \"shop\"") && moved.contains("endpoint = \"http://127.0.0.1:8333\""),
+            "{moved}"
+        );
         assert!(!moved.contains("/old"), "{moved}");
         let back = relocate(&moved, &SitePlace::Directory("/new".into()), None).unwrap();
         assert!(back.contains("path = \"/new\"") && !back.contains("bucket") && !back.contains("region"), "{back}");

@@ -95,6 +95,9 @@ impl Packer {
         bytes.extend_from_slice(&pack::seal_header(&entries, &inner.key)?);
         let id = BlobId(crypto::sha256(&bytes));
         unpacked::put_named(inner, &pack::key_of(&id), &bytes)?;
+        if entries.first().is_some_and(|entry| entry.kind == BlobKind::Tree) {
+            inner.store.keep(&pack::key_of(&id), &bytes);
+        }
         let size = bytes.len() as u64;
         drop(bytes);
         self.added_bytes.fetch_add(size, Ordering::Relaxed);

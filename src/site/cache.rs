@@ -152,11 +152,12 @@ fn collect(directory: &Path, depth: u32, files: &mut Vec<((i64, i64), u64, PathB
 
 impl ObjectStore for CachedStore {
     fn put(&self, key: &str, bytes: &[u8], mode: PutMode) -> Result<(), StoreError> {
-        self.store.put(key, bytes, mode)?;
+        // First, so that a host that may not read finds its own snapshot again after a kill in between. Nobody asks for
+        // an object that the place does not list.
         if Self::is_kept(key) {
             self.remember(key, bytes);
         }
-        Ok(())
+        self.store.put(key, bytes, mode)
     }
 
     fn get(&self, key: &str) -> Result<Vec<u8>, StoreError> {
@@ -290,7 +291,10 @@ mod tests {
         assert_eq!(cached.get_range_kept(&name, 7..10).unwrap(), b"789");
         assert!(cached.get_range(&name, 7..10).is_err(), "data is read from the place itself");
         fs::write(cached.path(&name).unwrap(), b"012345678X").unwrap();
-        assert!(cache(&bed).get_range_kept(&name, 0..2).is_err(), "a damaged copy is not used, not even its sound part");
+        assert!(
+            cache(&bed).get_range_kept(&name, 0..2).is_err(),
+            "a damaged copy is not used, not even its sound part"
+        );
     }
 
     #[test]

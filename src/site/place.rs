@@ -73,7 +73,10 @@ impl SitePlace {
                 .hint("write s3://bucket or s3://bucket/prefix"));
         }
         let region = region.map(str::to_owned).or_else(|| {
-            ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok()).filter(|r| !r.is_empty())
+            ["AWS_REGION", "AWS_DEFAULT_REGION"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok())
+                .filter(|r| !r.is_empty())
         });
         Ok(Self::Bucket(BucketPlace {
             region: region.unwrap_or_else(|| USUAL_REGION.to_owned()),

@@ -48,7 +48,9 @@ pub(super) async fn put(shared: &Arc<Shared>, key: &str, body: Bytes, mode: PutM
     if taken {
         let _ = remove::abort(shared, key, &upload).await;
     }
-    let lost = || Err(Trouble::last(What::Other, "what the server joined of the parts is not what was sent").into_error(&doing));
+    let lost = || {
+        Err(Trouble::last(What::Other, "what the server joined of the parts is not what was sent").into_error(&doing))
+    };
     shared.settle(key, &doing, &found, taken, !taken).unwrap_or_else(lost)
 }
 

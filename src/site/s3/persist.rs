@@ -103,7 +103,9 @@ impl Shared {
                 let _permit = self.gate.acquire().await;
                 match timeout(longest, work(client, before)).await {
                     Ok(outcome) => outcome,
-                    Err(_) => Err(Trouble::unclear(format!("the server did not answer within {} s", longest.as_secs()))),
+                    Err(_) => {
+                        Err(Trouble::unclear(format!("the server did not answer within {} s", longest.as_secs())))
+                    }
                 }
             };
             tries += 1;

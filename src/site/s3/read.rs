@@ -7,10 +7,10 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
 use tokio::time::timeout;
 
-use super::super::object_store::{ObjectInfo, StoreError};
+use super::super::object_store::{ObjectInfo, StoreError, StoreErrorKind};
 use super::persist::Ended;
-use super::{Shared, object};
 use super::trouble::{Trouble, What};
+use super::{Shared, object};
 use crate::ground::sha256_hex;
 
 const GET: &str = "s3:GetObject";
@@ -40,7 +40,21 @@ pub(super) async fn get(shared: &Shared, key: &str, range: Option<Range<u64>>) -
 async fn get_whole_or_range(shared: &Shared, key: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, StoreError> {
     let wanted = range.as_ref().map_or(LARGEST, |range| range.end - range.start);
     let got = shared.persist(shared.limits.moving(wanted), |client, _| get_once(shared, client, key, range.clone()));
-    got.await.map_err(|ended| ended.into_error(&format!("read {}", shared.name(key))))
+    let ended = match got.await {
+        Ok(bytes) => return Ok(bytes),
+        Err(ended) => ended,
+    };
+    let error = ended.into_error(&format!("read {}", shared.name(key)));
+    if error.kind == StoreErrorKind::Denied && is_absent(shared, key).await {
+        return Err(StoreError { kind: StoreErrorKind::NotFound, ..error });
+    }
+    Err(error)
+}
+
+/// Whether an object that may not be read is one that is not there: where the permission to list is bound to a prefix,
+/// S3 refuses to say so.
+async fn is_absent(shared: &Shared, key: &str) -> bool {
+    list(shared, key).await.is_ok_and(|objects| objects.iter().all(|object| object.key != key))
 }
 
 async fn get_once(shared: &Shared, client: Client, key: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, Trouble> {
@@ -113,6 +127,7 @@ pub(super) async fn head(shared: &Shared, key: &str) -> Result<Option<Head>, Sto
     match asked.await {
         Ok(head) => Ok(Some(head)),
         Err(Ended::Call(trouble)) if trouble.what == What::Missing => Ok(None),
+        Err(Ended::Call(trouble)) if trouble.what == What::Denied && is_absent(shared, key).await => Ok(None),
         Err(ended) => Err(ended.into_error(&format!("look at {}", shared.name(key)))),
     }
 }
@@ -143,13 +158,16 @@ pub(super) async fn list(shared: &Shared, prefix: &str) -> Result<Vec<ObjectInfo
     let mut objects: Vec<ObjectInfo> = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        let page = shared.persist(shared.limits.silence * 2, |client, _| page_once(shared, client, prefix, token.clone()));
+        let page =
+            shared.persist(shared.limits.silence * 2, |client, _| page_once(shared, client, prefix, token.clone()));
         let page = page.await.map_err(|ended| ended.into_error(&doing()))?;
         objects.extend(page.objects);
         match page.next {
             None => break,
             Some(next) if token.as_ref() == Some(&next) => {
-                return Err(Trouble::last(What::Other, "the server gives the same page again and again").into_error(&doing()));
+                return Err(
+                    Trouble::last(What::Other, "the server gives the same page again and again").into_error(&doing())
+                );
             }
             Some(next) => token = Some(next),
         }

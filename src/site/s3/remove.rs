@@ -73,7 +73,9 @@ pub(super) async fn abandoned(shared: &Shared, age: Duration) -> Result<Vec<Aban
         let page = page.await.map_err(|ended| ended.into_error(&doing))?;
         let below = shared.full("");
         for upload in page.uploads() {
-            let (Some(key), Some(id), Some(begun)) = (upload.key(), upload.upload_id(), upload.initiated()) else { continue };
+            let (Some(key), Some(id), Some(begun)) = (upload.key(), upload.upload_id(), upload.initiated()) else {
+                continue;
+            };
             let Some(key) = key.strip_prefix(&below) else { continue };
             if begun.secs() <= limit {
                 let begun = Timestamp::from_second(begun.secs()).unwrap_or_default();
@@ -102,7 +104,9 @@ pub(super) async fn sweep(shared: &Shared) -> Result<Vec<String>, StoreError> {
     let mut removed = Vec::new();
     for upload in found {
         match abort(shared, &upload.key, &upload.upload).await {
-            Ok(()) => removed.push(format!("gave up the upload of {} that was broken off at {}", upload.key, upload.begun)),
+            Ok(()) => {
+                removed.push(format!("gave up the upload of {} that was broken off at {}", upload.key, upload.begun))
+            }
             Err(error) if error.kind == StoreErrorKind::Denied => return Ok(removed),
             Err(error) => return Err(error),
         }

@@ -96,7 +96,8 @@ impl Shared {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let place = self.place.options.endpoint.as_deref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        let place =
+            self.place.options.endpoint.as_deref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
         match error {
             SdkError::ServiceError(_) => self.judge_answer(&said(error), action),
             SdkError::ResponseError(response) => {
@@ -166,9 +167,14 @@ impl Shared {
             (503, _) => plain(What::Other, Remedy::Slower, format!("the server is overloaded or away {mark}")),
             (500..=599, _) => plain(What::Other, Remedy::Again, format!("the server failed {mark}")),
             (_, "RequestTimeout") => plain(What::Other, Remedy::Again, format!("the bytes came too slowly {mark}")),
-            (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "IncompleteBody") => {
-                plain(What::Other, Remedy::Again, format!("the bytes arrived damaged {mark}"))
-            }
+            (
+                _,
+                "BadDigest"
+                | "InvalidDigest"
+                | "XAmzContentSHA256Mismatch"
+                | "XAmzContentChecksumMismatch"
+                | "IncompleteBody",
+            ) => plain(What::Other, Remedy::Again, format!("the bytes arrived damaged {mark}")),
             _ => plain(What::Other, Remedy::None, self.own_words(said, &mark)),
         }
     }
@@ -179,10 +185,15 @@ impl Shared {
         let server = self.place.options.endpoint.as_deref().unwrap_or("AWS");
         let elsewhere = matches!(
             said.code.as_str(),
-            "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
+            "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException"
         ) || matches!(said.status, 301 | 307);
         let reason = match said.code.as_str() {
-            "NoSuchBucket" => format!("there is no bucket {bucket} on {server} {mark}: make it first, or correct its name"),
+            "NoSuchBucket" => {
+                format!("there is no bucket {bucket} on {server} {mark}: make it first, or correct its name")
+            }
             _ if elsewhere => {
                 let right = said.region.as_ref().filter(|right| *right != region);
                 let right = right.map_or_else(String::new, |right| format!(", it is in {right}"));

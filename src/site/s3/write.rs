@@ -2,9 +2,9 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::super::object_store::{PutMode, StoreError, StoreErrorKind};
@@ -68,7 +68,8 @@ pub(super) async fn put(shared: &Arc<Shared>, key: &str, body: Bytes, mode: PutM
         }
         maybe_done = true;
     }
-    Err(Trouble::last(What::Other, "the server says that it is there already, and then that it is not").into_error(&doing))
+    Err(Trouble::last(What::Other, "the server says that it is there already, and then that it is not")
+        .into_error(&doing))
 }
 
 impl Shared {
@@ -137,7 +138,11 @@ async fn put_once(
         Ok(answer) => answer,
         Err(error) => {
             let trouble = shared.judge(&error, PUT);
-            return if trouble.what == What::Conflict && mode == PutMode::CreateNew { Ok(Outcome::Taken) } else { Err(again(trouble)) };
+            return if trouble.what == What::Conflict && mode == PutMode::CreateNew {
+                Ok(Outcome::Taken)
+            } else {
+                Err(again(trouble))
+            };
         }
     };
     if answer.e_tag().is_none() {

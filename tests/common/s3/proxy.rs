@@ -163,13 +163,17 @@ fn relisted(answer: &[u8], begin: usize, twice: bool) -> Vec<u8> {
     let body = String::from_utf8_lossy(&dechunked(answer, begin)).into_owned();
     let pieces: Vec<&str> = body.split_inclusive("</Contents>").collect();
     let (Some(first), Some(tail)) = (body.find("<Contents>"), pieces.last()) else { return answer.to_vec() };
-    let entries: Vec<&str> = pieces[..pieces.len() - 1].iter().map(|piece| &piece[piece.find("<Contents>").unwrap_or(0)..]).collect();
+    let entries: Vec<&str> =
+        pieces[..pieces.len() - 1].iter().map(|piece| &piece[piece.find("<Contents>").unwrap_or(0)..]).collect();
     let entries: String = match twice {
         true => entries.iter().flat_map(|entry| [*entry, *entry]).collect(),
         false => entries.iter().rev().copied().collect(),
     };
     let body = format!("{}{entries}{tail}", &body[..first]);
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
@@ -231,7 +235,9 @@ fn forward(upstream: u16, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
 fn error_answer(status: u16, code: &str, request: &Request) -> Vec<u8> {
     let body = match request.method.as_str() {
         "HEAD" => String::new(),
-        _ => format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>As the test wants.</Message><RequestId>TEST0001</RequestId></Error>"),
+        _ => format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>As the test wants.</Message><RequestId>TEST0001</RequestId></Error>"
+        ),
     };
     let length = body.len();
     format!("HTTP/1.1 {status} Test\r\ncontent-type: application/xml\r\nx-amz-request-id: TEST0001\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
