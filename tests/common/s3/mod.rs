@@ -5,4 +5,4 @@ pub mod proxy;
 pub mod server;
 
 pub use proxy::{Fault, Proxy, Request};
-pub use server::{ACCESS, SECRET, Server, server};
+pub use server::{ACCESS, SECRET, server};
