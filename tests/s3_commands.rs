@@ -137,7 +137,7 @@ fn a_host_that_may_put_and_not_read_makes_incremental_backups_from_its_cache() {
     assert!(newest["added_bytes"].as_u64().is_none_or(|bytes| bytes < 8_000), "{newest}");
     assert_eq!(reads_of_data(&proxy), 0, "nothing of data was asked for");
 
-    // Without the cache all files are read again, which is said; nothing is stored twice.
+    // Without the cache all files are read again, which is said, and the next backup has a cache again.
     fs::remove_dir_all(world.state().join("cache")).unwrap();
     let third = world.run(["backup", "shop"]).expect(0);
     assert!(third.stderr.contains("files are read again"), "{}", third.stderr);

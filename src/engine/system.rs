@@ -211,8 +211,10 @@ pub fn dr_place(policy: &Policy) -> Result<SitePlace> {
 fn aws_not_served(system: &str) -> Failure {
     let failure = Failure::wrong_input(format!("the policy of {system:?} has a primary site on AWS"));
     if cfg!(feature = "aws") {
-        failure.hint("this version checks such policies but does not yet run them; [primary] with provider = \"local\" works, with \
-             the DR site in a directory or in a bucket")
+        failure.hint(
+            "this version checks such policies but does not yet run them; [primary] with provider = \"local\" works, \
+             with the DR site in a directory or in a bucket",
+        )
     } else {
         failure
             .context("this lifeboat was built without AWS")

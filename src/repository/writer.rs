@@ -17,6 +17,7 @@ use super::chunker::{self, ChunkBuffer, Gear};
 use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
 use super::index::Index;
+use super::pack;
 use super::packer::Packer;
 use super::tree::{BlobId, Node};
 use super::{BlobKind, Chunking, Inner, guarded, tree_json};
@@ -156,7 +157,7 @@ impl BlobWriter {
     /// Hands a blob to the workers unless it is stored or taken on already.
     fn store_blob(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Vec<u8>) -> Result<(), RepositoryError> {
         self.shared.check()?;
-        if self.shared.index.contains(kind, &id) || !guarded(&self.shared.taken).insert((kind, id)) {
+        if self.shared.is_stored(kind, &id) || !guarded(&self.shared.taken).insert((kind, id)) {
             return Ok(());
         }
         let job = Job { kind, id, plain: plain() };
@@ -196,6 +197,15 @@ impl Shared {
     fn fail(&self, error: RepositoryError) {
         guarded(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether a blob need not be stored. A directory that this host could not read again is stored once more.
+    fn is_stored(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let at_hand = |pack: &BlobId| self.inner.store.is_at_hand(&pack::key_of(pack));
+        match kind {
+            BlobKind::Data => self.index.contains(kind, id),
+            BlobKind::Tree => self.index.locations(kind, id).any(|location| at_hand(&location.pack)),
+        }
     }
 
     fn id_of(&self, chunk: &[u8]) -> BlobId {

@@ -13,9 +13,10 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError};
+use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
 use crate::ground::sha256_hex;
 
 /// Bytes kept; the directories of about ten million files.
@@ -30,6 +31,8 @@ pub struct CachedStore {
     limit: u64,
     /// Names of packs whose bytes this process has compared with their name.
     sound: Mutex<HashSet<String>>,
+    /// Whether the place has refused to let a pack be read.
+    refused: AtomicBool,
 }
 
 impl CachedStore {
@@ -39,7 +42,13 @@ impl CachedStore {
     }
 
     fn bounded(store: Arc<dyn ObjectStore>, directory: &Path, limit: u64) -> Self {
-        let cache = Self { store, directory: directory.to_owned(), limit, sound: Mutex::default() };
+        let cache = Self {
+            store,
+            directory: directory.to_owned(),
+            limit,
+            sound: Mutex::default(),
+            refused: AtomicBool::new(false),
+        };
         cache.shrink();
         cache
     }
@@ -88,6 +97,14 @@ impl CachedStore {
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
         File::open(path).and_then(|file| file.read_exact_at(&mut bytes, range.start)).ok()?;
         Some(bytes)
+    }
+
+    /// Remembers that reading is refused.
+    fn noted<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        if outcome.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Denied) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// Removes what was not used for longest until the rest is within the limit.
@@ -207,10 +224,10 @@ impl ObjectStore for CachedStore {
         if let Some(bytes) = self.recall_range(key, &range) {
             return Ok(bytes);
         }
-        if name_of(key).is_none() || self.store.size(key)?.is_none_or(|size| size > PACK_LARGEST) {
+        if name_of(key).is_none() || self.noted(self.store.size(key))?.is_none_or(|size| size > PACK_LARGEST) {
             return self.store.get_range(key, range);
         }
-        let bytes = self.store.get(key)?;
+        let bytes = self.noted(self.store.get(key))?;
         if Some(sha256_hex(&bytes).as_str()) != name_of(key) {
             return self.store.get_range(key, range);
         }
@@ -224,6 +241,10 @@ impl ObjectStore for CachedStore {
 
     fn keep(&self, key: &str, bytes: &[u8]) {
         self.remember(key, bytes);
+    }
+
+    fn is_at_hand(&self, key: &str) -> bool {
+        !self.refused.load(Ordering::Relaxed) || self.path(key).is_some_and(|path| path.exists())
     }
 
     fn pause(&self) {

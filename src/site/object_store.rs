@@ -90,6 +90,13 @@ pub trait ObjectStore: Send + Sync {
         let _ = (key, bytes);
     }
 
+    /// False when it is known that [`ObjectStore::get_range_kept`] will be refused this object: the credentials may put and
+    /// not read, and no cache has it. What is in it is then worth storing once more.
+    fn is_at_hand(&self, key: &str) -> bool {
+        let _ = key;
+        true
+    }
+
     /// Ends threads and connections of its own; the next call makes new ones. For a process that is about to leave
     /// its name spaces.
     fn pause(&self) {}
@@ -161,6 +168,10 @@ impl ObjectStore for Below {
 
     fn keep(&self, key: &str, bytes: &[u8]) {
         self.store.keep(&self.key(key), bytes);
+    }
+
+    fn is_at_hand(&self, key: &str) -> bool {
+        self.store.is_at_hand(&self.key(key))
     }
 
     fn pause(&self) {

@@ -160,7 +160,11 @@ pub(super) async fn list(shared: &Shared, prefix: &str) -> Result<Vec<ObjectInfo
     loop {
         let page =
             shared.persist(shared.limits.silence * 2, |client, _| page_once(shared, client, prefix, token.clone()));
-        let page = page.await.map_err(|ended| ended.into_error(&doing()))?;
+        // "Not found" would be taken for "nothing there".
+        let page = page.await.map_err(|ended| match ended.into_error(&doing()) {
+            error if error.kind == StoreErrorKind::NotFound => StoreError { kind: StoreErrorKind::Other, ..error },
+            error => error,
+        })?;
         objects.extend(page.objects);
         match page.next {
             None => break,

@@ -84,6 +84,7 @@ pub(super) async fn abandoned(shared: &Shared, age: Duration) -> Result<Vec<Aban
         }
         let next = (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
         if page.is_truncated() != Some(true) || next.0.is_none() {
+            found.sort_by(|left, right| (&left.key, left.begun).cmp(&(&right.key, right.begun)));
             return Ok(found);
         }
         if next == marker {

@@ -112,7 +112,7 @@ impl Shared {
                 }
             }
             SdkError::TimeoutError(_) => Trouble::unclear(format!("the server{place} did not answer in time")),
-            SdkError::DispatchFailure(failure) if failure.is_user() || failure.is_other() => no_call(error),
+            SdkError::DispatchFailure(failure) if failure.is_user() || is_about_credentials(error) => no_call(error),
             SdkError::DispatchFailure(_) => {
                 Trouble::unclear(format!("the server{place} cannot be reached: {}", innermost(error)))
             }
@@ -232,8 +232,7 @@ fn said<E: ProvideErrorMetadata>(error: &CallError<E>) -> Said {
 /// The request was never sent: credentials, most of all.
 fn no_call<E: Error + 'static>(error: &CallError<E>) -> Trouble {
     let words = innermost(error);
-    let all = chain(error);
-    let (what, reason) = if all.contains("credentials") || all.contains("identity") {
+    let (what, reason) = if is_about_credentials(error) {
         (What::Denied, format!("no credentials for S3 are to be had: {words}"))
     } else {
         (What::Other, words)
@@ -253,12 +252,15 @@ fn innermost(error: &dyn Error) -> String {
     }
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        words.push_str(&deeper.to_string());
-        cause = deeper.source();
+/// Whether the request was not sent because nobody could sign it.
+fn is_about_credentials(error: &dyn Error) -> bool {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        let words = this.to_string().to_lowercase();
+        if words.contains("credentials") || words.contains("identity") {
+            return true;
+        }
+        cause = this.source();
     }
-    words.to_lowercase()
+    false
 }
