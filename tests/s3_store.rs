@@ -194,7 +194,7 @@ fn every_class_of_fault_ends_whole_or_in_a_sentence() {
         (0..CLASSES.len()).flat_map(|class| (1..=10).map(move |seed| (class, seed))).collect();
     let whole = std::sync::Mutex::new(HashMap::new());
     std::thread::scope(|scope| {
-        for _ in 0..6 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 let proxy = Proxy::start(server().port);
                 while let Some((class, seed)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -227,10 +227,13 @@ fn every_class_of_fault_ends_whole_or_in_a_sentence() {
     }
 }
 
+fn changes(request: &bucket_server::Request) -> bool {
+    matches!(request.method.as_str(), "PUT" | "DELETE")
+}
+
 #[test]
 fn an_answer_that_is_lost_doubles_nothing_and_a_conflict_is_not_believed() {
     let proxy = Proxy::start(server().port);
-    let changes = |request: &bucket_server::Request| matches!(request.method.as_str(), "PUT" | "DELETE");
     let blobs = back_up(&store(&proxy.endpoint(), "lost/none"), 1).unwrap();
     assert_whole("lost/none", &blobs, 1, "without faults");
     let count = proxy.take_log().iter().filter(|request| changes(request)).count();
@@ -238,24 +241,28 @@ fn an_answer_that_is_lost_doubles_nothing_and_a_conflict_is_not_believed() {
     assert!(count >= 9, "{count} puts and deletes");
     let faults =
         [Fault::CutAfter, Fault::Answer(409, "ConditionalRequestConflict"), Fault::Answer(412, "PreconditionFailed")];
-    for (kind, fault) in faults.into_iter().enumerate() {
-        for hit in 0..count {
-            let (prefix, case) = (format!("lost/{kind}-{hit}"), format!("{fault:?} at change {hit}"));
-            let mut seen = 0;
-            proxy.rule(move |request| {
-                let this = changes(request) && seen == hit;
-                seen += usize::from(changes(request));
-                this.then_some(fault)
-            });
-            let blobs =
-                back_up(&store(&proxy.endpoint(), &prefix), 7).unwrap_or_else(|sentence| panic!("{case}: {sentence}"));
-            proxy.rule(|_| None);
-            assert_whole(&prefix, &blobs, 7, &case);
-            let keys = server().keys(BUCKET, &format!("{prefix}/"));
-            let locks = keys.iter().filter(|key| key.contains("/locks/")).count();
-            assert_eq!((locks, keys.len()), (0, usual), "{case}: {keys:?}");
+    std::thread::scope(|scope| {
+        for (kind, fault) in faults.into_iter().enumerate() {
+            scope.spawn(move || (0..count).for_each(|hit| one_change_is_hit(kind, fault, hit, usual)));
         }
-    }
+    });
+}
+
+/// A run in which the change of this number meets the fault is whole, and stored what a run without faults does.
+fn one_change_is_hit(kind: usize, fault: Fault, hit: usize, usual: usize) {
+    let (prefix, case) = (format!("lost/{kind}-{hit}"), format!("{fault:?} at change {hit}"));
+    let proxy = Proxy::start(server().port);
+    let mut seen = 0;
+    proxy.rule(move |request| {
+        let this = changes(request) && seen == hit;
+        seen += usize::from(changes(request));
+        this.then_some(fault)
+    });
+    let blobs = back_up(&store(&proxy.endpoint(), &prefix), 7).unwrap_or_else(|sentence| panic!("{case}: {sentence}"));
+    assert_whole(&prefix, &blobs, 7, &case);
+    let keys = server().keys(BUCKET, &format!("{prefix}/"));
+    let locks = keys.iter().filter(|key| key.contains("/locks/")).count();
+    assert_eq!((locks, keys.len()), (0, usual), "{case}: {keys:?}");
 }
 
 #[test]

@@ -99,7 +99,14 @@ impl Shared {
         let place =
             self.place.options.endpoint.as_deref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
         match error {
-            SdkError::ServiceError(_) => self.judge_answer(&said(error), action),
+            SdkError::ServiceError(_) => {
+                let said = said(error);
+                let mark = said.mark();
+                match said.status {
+                    200..=299 => Trouble::unclear(format!("the answer{place} says success and holds an error {mark}")),
+                    _ => self.judge_answer(&said, action),
+                }
+            }
             SdkError::ResponseError(response) => {
                 let status = response.raw().status().as_u16();
                 let said = said(error);
