@@ -25,7 +25,7 @@ pub struct BucketPlace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SitePlace {
     Directory(PathBuf),
-    Bucket(BucketPlace),
+    Bucket(Box<BucketPlace>),
 }
 
 impl BucketPlace {
@@ -43,11 +43,11 @@ impl SitePlace {
     pub fn of(dr: &DrLocation) -> Self {
         match dr {
             DrLocation::Local { path, .. } => Self::Directory(PathBuf::from(path)),
-            DrLocation::Aws { region, bucket, options, .. } => Self::Bucket(BucketPlace {
+            DrLocation::Aws { region, bucket, options, .. } => Self::Bucket(Box::new(BucketPlace {
                 region: region.clone(),
                 bucket: bucket.clone(),
                 options: options.as_ref().clone(),
-            }),
+            })),
         }
     }
 
@@ -78,7 +78,7 @@ impl SitePlace {
                 .find_map(|name| std::env::var(name).ok())
                 .filter(|r| !r.is_empty())
         });
-        Ok(Self::Bucket(BucketPlace {
+        Ok(Self::Bucket(Box::new(BucketPlace {
             region: region.unwrap_or_else(|| USUAL_REGION.to_owned()),
             bucket: bucket.to_owned(),
             options: BucketOptions {
@@ -86,7 +86,7 @@ impl SitePlace {
                 endpoint: endpoint.map(str::to_owned),
                 ..BucketOptions::default()
             },
-        }))
+        })))
     }
 
     /// The directory, where it is one.
