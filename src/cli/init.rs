@@ -11,6 +11,7 @@ use super::output;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference, durable_file};
 use crate::policy;
+use crate::site::SitePlace;
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
@@ -18,9 +19,15 @@ pub struct Arguments {
     /// Name of the system
     #[arg(long, value_name = "NAME")]
     system: String,
-    /// Directory of the DR site: far away, on another device
-    #[arg(long, value_name = "DIR")]
+    /// The DR site: a directory on another device, or s3://bucket/prefix
+    #[arg(long, value_name = "DR")]
     dr: PathBuf,
+    /// Address of an S3 server other than AWS
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region of the bucket; without it AWS_REGION, else us-east-1
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
     /// A directory tree or file to back up; may be given several times
     #[arg(long, value_name = "DIR")]
     files: Vec<PathBuf>,
@@ -104,11 +111,7 @@ fn policy_text(arguments: &Arguments, password: &str) -> Result<String> {
     objectives.insert("rto", "4h".into());
     document["objectives"] = value(objectives);
     document["primary"] = table([("provider", "local".to_owned())]);
-    document["dr"] = table([
-        ("provider", "local".to_owned()),
-        ("path", utf8(&absolute(&arguments.dr)?)?),
-        ("repository_password", password.to_owned()),
-    ]);
+    document["dr"] = dr_table(arguments, password)?;
     let mut sources = ArrayOfTables::new();
     for (name, paths) in [("files", &arguments.files), ("logs", &arguments.logs)] {
         if !paths.is_empty() {
@@ -138,6 +141,25 @@ fn policy_text(arguments: &Arguments, password: &str) -> Result<String> {
     document["schedule"] = table([("backup", "daily 00:30".to_owned())]);
     document["retention"] = table([("online", "90d".to_owned())]);
     Ok(document.to_string())
+}
+
+fn dr_table(arguments: &Arguments, password: &str) -> Result<Item> {
+    let place = SitePlace::parse(&arguments.dr, arguments.endpoint.as_deref(), arguments.region.as_deref())?;
+    let password = ("repository_password", password.to_owned());
+    let place = match place {
+        SitePlace::Directory(path) => {
+            return Ok(table([("provider", "local".to_owned()), ("path", utf8(&path)?), password]));
+        }
+        SitePlace::Bucket(place) => place,
+    };
+    let mut dr = table([("provider", "aws".to_owned()), ("region", place.region), ("bucket", place.bucket)]);
+    for (key, text) in [("prefix", place.options.prefix), ("endpoint", place.options.endpoint)] {
+        if let Some(text) = text {
+            dr[key] = value(text);
+        }
+    }
+    dr[password.0] = value(password.1);
+    Ok(dr)
 }
 
 fn source_table(name: &str) -> Table {

@@ -10,14 +10,20 @@ use super::output;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference};
 use crate::jobs::rebuild::bring_back_policy;
-use crate::site::DrSite;
+use crate::site::{DrSite, SitePlace};
 
 /// Arguments of `rebuild`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The DR site's directory as it is now
+    /// The DR site as it is now: its directory, or s3://bucket/prefix
     #[arg(long = "from", value_name = "DR")]
     from: PathBuf,
+    /// Address of an S3 server other than AWS
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region of the bucket; without it AWS_REGION, else us-east-1
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
     /// Where the repository's password is now: env:NAME, file:PATH or command:...
     #[arg(long, value_name = "REF")]
     repository_password: Option<String>,
@@ -26,8 +32,8 @@ pub struct Arguments {
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let password = arguments.repository_password.as_deref().map(parse_reference).transpose()?;
-    let from = std::path::absolute(&arguments.from).or_fail(|| format!("{} is no path", arguments.from.display()))?;
-    let dr = DrSite::recognise_local(&from)?;
+    let from = SitePlace::parse(&arguments.from, arguments.endpoint.as_deref(), arguments.region.as_deref())?;
+    let dr = DrSite::recognise(&from)?;
     let policies = std::path::absolute(global.policies()).or_fail(|| "the policies directory is no path".to_owned())?;
     if let Some(reference) = &password {
         // A wrong password is said before anything is written.

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::global::Global;
 use super::output;
-use crate::engine::system::System;
+use crate::engine::system::{System, dr_place};
 use crate::ground::{Failure, Result};
 use crate::report::humane;
+use crate::site::DrSite;
 use crate::site::records::{PointRecord, PointState};
 
 /// Arguments of `status`.
@@ -78,8 +79,7 @@ fn every_system(global: &Global) -> Result<Vec<SystemStatus>> {
 
 fn examine(global: &Global, name: &str) -> Result<SystemStatus> {
     let file = global.policy_of(Some(name))?;
-    let dr = crate::engine::system::local_dr_path(&file.policy)?;
-    if !dr.join("lifeboat.json").exists() && !dr.exists() {
+    if DrSite::is_absent(&dr_place(&file.policy)?)? {
         return Ok(never_backed_up(&file.policy));
     }
     let system = global.open_system(file)?;

@@ -13,7 +13,7 @@ use crate::ground::{Clock, Failure, Progress, Result, SecretReference, durable_f
 use crate::ledger::Ledger;
 use crate::policy::{DrLocation, Policy, Primary};
 use crate::repository::{KeyStrength, Repository, RepositoryError};
-use crate::site::DrSite;
+use crate::site::{CachedStore, DrSite, ObjectStore, SitePlace};
 
 /// This machine's working directory: catalog, locks, scratch, drill targets. Nothing in it is needed to recover.
 #[derive(Debug, Clone)]
@@ -96,16 +96,29 @@ impl System {
         SystemLock::take(&self.state.locks(), &self.policy.system, command, self.clock.now())
     }
 
-    /// Opens the repository with the policy's password.
+    /// Opens the repository with the policy's password, straight at the DR site: what restores, verifies or drills
+    /// must not be answered by anything that this machine remembers.
     pub fn open_repository(&self) -> Result<Repository> {
         let password = repository_password(&self.policy.dr).resolve()?;
         Repository::open(self.dr.repository_store(), &password).map_err(|error| self.explain(error))
     }
 
-    /// Opens the repository, making it when the DR site has none yet.
+    /// The repository's place for backups: before a bucket lies a cache of what each backup reads again.
+    fn writing_store(&self) -> Arc<dyn ObjectStore> {
+        let store = self.dr.repository_store();
+        match self.dr.place() {
+            SitePlace::Directory(_) => store,
+            SitePlace::Bucket(_) => {
+                let directory = self.state.root().join("cache").join(self.dr.id());
+                Arc::new(CachedStore::new(store, &directory))
+            }
+        }
+    }
+
+    /// Opens the repository for backups, making it when the DR site has none yet.
     pub fn open_or_create_repository(&self) -> Result<Repository> {
         let password = repository_password(&self.policy.dr).resolve()?;
-        let store = self.dr.repository_store();
+        let store = self.writing_store();
         match Repository::open(Arc::clone(&store), &password) {
             Err(RepositoryError::NotARepository(_)) => {}
             opened => return opened.map_err(|error| self.explain(error)),
@@ -191,21 +204,24 @@ impl System {
     }
 }
 
-/// Refuses what this build cannot work on, in a sentence.
+/// Where the policy's DR site is. Refuses what cannot be worked on, in a sentence.
 ///
 /// # Errors
-/// Wrong input for a policy whose primary or DR site is on AWS.
-pub fn local_dr_path(policy: &Policy) -> Result<&Path> {
-    match (&policy.primary, &policy.dr) {
-        (Primary::Local, DrLocation::Local { path, .. }) => Ok(Path::new(path)),
-        _ => Err(aws_not_served(&policy.system)),
+/// Wrong input for a policy whose primary site is on AWS.
+pub fn dr_place(policy: &Policy) -> Result<SitePlace> {
+    match &policy.primary {
+        Primary::Local => Ok(SitePlace::of(&policy.dr)),
+        Primary::Aws { .. } => Err(aws_not_served(&policy.system)),
     }
 }
 
 fn aws_not_served(system: &str) -> Failure {
-    let failure = Failure::wrong_input(format!("the policy of {system:?} needs AWS"));
+    let failure = Failure::wrong_input(format!("the policy of {system:?} has a primary site on AWS"));
     if cfg!(feature = "aws") {
-        failure.hint("this version checks AWS policies but does not yet run them; provider = \"local\" works")
+        failure.hint(
+            "this version checks such policies but does not yet run them; [primary] with provider = \"local\" works, \
+             with the DR site in a directory or in a bucket",
+        )
     } else {
         failure
             .context("this lifeboat was built without AWS")

@@ -79,8 +79,26 @@ fn dr(node: &Node<'_>) -> Option<DrLocation> {
             bucket: string(node, "bucket")?,
             kms_key: string(node, "kms_key"),
             repository_password,
+            options: Box::new(bucket_options(node)),
         }),
         _ => Some(DrLocation::Local { path: string(node, "path")?, repository_password }),
+    }
+}
+
+fn bucket_options(node: &Node<'_>) -> BucketOptions {
+    let object_lock = node.child("object_lock").and_then(|lock| {
+        let days = lock.count("days").and_then(|days| u32::try_from(days).ok())?;
+        Some(ObjectLock { compliance: lock.text("mode")?.text == "compliance", days })
+    });
+    BucketOptions {
+        prefix: string(node, "prefix").map(|prefix| prefix.trim_matches('/').to_owned()),
+        endpoint: string(node, "endpoint"),
+        path_style: node.flag("path_style"),
+        storage_class: string(node, "storage_class"),
+        object_lock,
+        access_key: secret(node, "access_key"),
+        secret_key: secret(node, "secret_key"),
+        session_token: secret(node, "session_token"),
     }
 }
 

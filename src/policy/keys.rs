@@ -10,6 +10,8 @@ use Shape::{Count, Named, Text, Texts, Yes};
 /// The kinds of source, in the order they are documented.
 pub(crate) const KINDS: &[&str] = &["files", "logs", "image", "sqlite", "postgres", "mysql", "ebs", "rds"];
 const PROVIDERS: &[&str] = &["local", "aws"];
+/// Those that answer at once: a pack in a colder one could not be read when a backup or restore needs it.
+const STORAGE_CLASSES: &[&str] = &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
 /// Larger counts keep everything anyway.
 const KEEP_MAX: u64 = 100_000;
 
@@ -135,10 +137,50 @@ static DR: Table = Table {
             ),
             case(
                 "aws",
-                "A bucket.",
+                "A bucket, on AWS or on another server that speaks S3.",
                 &[
                     key("region", Text(Form::Region), Required, "Region of the bucket and of the copied snapshots."),
-                    key("bucket", Text(Form::Bucket), Required, "The bucket."),
+                    key("bucket", Text(Form::Bucket), Required, "The bucket. lifeboat does not make it."),
+                    key(
+                        "prefix",
+                        Text(Form::RelativePath),
+                        Optional,
+                        "Directory in the bucket, so that several systems share one.",
+                    ),
+                    key(
+                        "endpoint",
+                        Text(Form::Url),
+                        Optional,
+                        "Address of another S3 server. Without it, AWS (or what `AWS_ENDPOINT_URL` says).",
+                    ),
+                    key(
+                        "path_style",
+                        Shape::Flag,
+                        Default("`true` with an endpoint, else `false`"),
+                        "Whether the bucket stands in the path of the address instead of its host name.",
+                    ),
+                    key(
+                        "storage_class",
+                        Text(Form::Words(STORAGE_CLASSES)),
+                        Default("`STANDARD`"),
+                        "Storage class of packs. Everything else is small, read often, and stays in `STANDARD`.",
+                    ),
+                    key(
+                        "object_lock",
+                        Shape::Table(&OBJECT_LOCK),
+                        Optional,
+                        "Nobody deletes or replaces what was stored before so many days have gone by. The bucket \
+                         must have been made with Object Lock. Repository locks are never held so.",
+                    ),
+                    key(
+                        "access_key",
+                        Text(Form::Secret),
+                        Optional,
+                        "Where the access key id is found. Without it, AWS's own chain: environment, profile, \
+                         container, instance.",
+                    ),
+                    key("secret_key", Text(Form::Secret), Optional, "Where the secret access key is found."),
+                    key("session_token", Text(Form::Secret), Optional, "Where the token of a session is found."),
                     key(
                         "kms_key",
                         Text(Form::Plain),
@@ -149,6 +191,22 @@ static DR: Table = Table {
             ),
         ],
     ),
+};
+
+static OBJECT_LOCK: Table = Table {
+    title: "object_lock",
+    header: "",
+    doc: "How long stored objects are held.",
+    choice: Choice::None,
+    fields: &[
+        key(
+            "mode",
+            Text(Form::Words(&["governance", "compliance"])),
+            Required,
+            "`compliance`: nobody lifts it, not even the owner of the account. `governance`: a special permission does.",
+        ),
+        key("days", Count(1, 36_500), Required, "Days from the moment an object is stored."),
+    ],
 };
 
 static SOURCE: Table = Table {

@@ -26,6 +26,9 @@ pub(crate) fn check(root: &Node<'_>, faults: &mut Faults) {
         check_schedule(&schedule, faults);
     }
     check_archive(root, faults);
+    if let Some(dr) = root.child("dr") {
+        check_bucket(&dr, faults);
+    }
     super::places::check(root, faults);
     super::plans::check(root, faults);
 }
@@ -133,6 +136,20 @@ fn check_archive(root: &Node<'_>, faults: &mut Faults) {
     if provider(root, "primary") == Some("local") && provider(root, "dr") == Some("local") {
         let message = format!("to = {} needs an AWS account, and neither site is on AWS", quoted(to.text));
         faults.push(Fault::new(to.span, message).expected("\"directory\", with path = \"/...\""));
+    }
+}
+
+/// Half of a pair of keys would fall back on credentials that nobody meant.
+fn check_bucket(dr: &Node<'_>, faults: &mut Faults) {
+    let lone = match (dr.has("access_key"), dr.has("secret_key"), dr.has("session_token")) {
+        (true, false, _) => Some(("access_key", "secret_key")),
+        (false, true, _) => Some(("secret_key", "access_key")),
+        (false, false, true) => Some(("session_token", "access_key")),
+        _ => None,
+    };
+    if let Some((there, missing)) = lone.filter(|_| dr.text("provider").is_some_and(|text| text.text == "aws")) {
+        let message = format!("\"{there}\" is given without \"{missing}\"");
+        faults.push(Fault::new(dr.key_span(there), message).expected("both, or neither"));
     }
 }
 

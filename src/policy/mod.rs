@@ -131,7 +131,40 @@ pub enum DrLocation {
     /// A directory.
     Local { path: String, repository_password: SecretReference },
     /// A bucket in an AWS region.
-    Aws { region: String, bucket: String, kms_key: Option<String>, repository_password: SecretReference },
+    Aws {
+        region: String,
+        bucket: String,
+        kms_key: Option<String>,
+        repository_password: SecretReference,
+        /// How the bucket is used.
+        options: Box<BucketOptions>,
+    },
+}
+
+/// How a bucket is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// Directory in the bucket.
+    pub prefix: Option<String>,
+    /// Address of another S3 server.
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path; by default where there is an endpoint.
+    pub path_style: Option<bool>,
+    /// Storage class of packs.
+    pub storage_class: Option<String>,
+    pub object_lock: Option<ObjectLock>,
+    /// Both or none of `access_key` and `secret_key`.
+    pub access_key: Option<SecretReference>,
+    pub secret_key: Option<SecretReference>,
+    pub session_token: Option<SecretReference>,
+}
+
+/// For how long stored objects are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// Whether nobody at all may lift it.
+    pub compliance: bool,
+    pub days: u32,
 }
 
 /// One thing that is backed up.

@@ -230,6 +230,11 @@ impl Repository {
         snapshot::load_readable(&self.inner)
     }
 
+    /// The snapshot with this tag, among those that this host may read.
+    pub fn tagged_snapshot(&self, tag: &str) -> Result<Option<Snapshot>, RepositoryError> {
+        snapshot::find(&self.inner, tag)
+    }
+
     /// One snapshot by its whole id.
     pub fn snapshot(&self, id: &str) -> Result<Snapshot, RepositoryError> {
         let id = BlobId::from_hex(id)

@@ -250,11 +250,13 @@ impl Shared {
         let Location { pack, entry } = location;
         let object = pack::key_of(pack);
         let start = u64::from(entry.offset);
-        let sealed = self
-            .inner
-            .store
-            .get_range(&object, start..start + u64::from(entry.length))
-            .map_err(|error| RepositoryError::on_required(error, &object))?;
+        let range = start..start + u64::from(entry.length);
+        let store = &self.inner.store;
+        let sealed = match entry.kind {
+            BlobKind::Tree => store.get_range_kept(&object, range),
+            BlobKind::Data => store.get_range(&object, range),
+        };
+        let sealed = sealed.map_err(|error| RepositoryError::on_required(error, &object))?;
         pack::open_blob(&self.inner.key, entry, sealed)
             .map_err(|why| RepositoryError::Damaged(format!("the blob {} in {object} is damaged: {why}", entry.id)))
     }
@@ -274,7 +276,7 @@ impl Shared {
             Some(part) => part,
             None => {
                 let object = pack::key_of(&self.index.pack_id(pack));
-                let part = Arc::new(self.inner.store.get_range(&object, start..end).ok()?);
+                let part = Arc::new(self.inner.store.get_range_kept(&object, start..end).ok()?);
                 guarded(&self.parts).put(pack, start, Arc::clone(&part));
                 part
             }

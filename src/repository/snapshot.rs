@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RepositoryError;
 use super::tree::BlobId;
 use super::{Inner, unpacked};
+use crate::site::StoreErrorKind;
 
 /// Directory of the snapshots.
 pub(super) const SNAPSHOTS: &str = "snapshots/";
@@ -126,6 +127,20 @@ pub(super) fn load_readable(inner: &Inner) -> Result<(Vec<Snapshot>, Vec<String>
     }
     snapshots.sort_by(|left, right| (left.time, &left.id).cmp(&(right.time, &right.id)));
     Ok((snapshots, damage))
+}
+
+/// Looks for one with a tag among those that may be read: a host that may put and not read has its own in its cache.
+pub(super) fn find(inner: &Inner, tag: &str) -> Result<Option<Snapshot>, RepositoryError> {
+    for (id, _) in unpacked::list(inner, SNAPSHOTS)?.0 {
+        match load(inner, &id) {
+            Ok(snapshot) if snapshot.tags.iter().any(|own| own == tag) => return Ok(Some(snapshot)),
+            Ok(_) => {}
+            // One that cannot be read, perhaps the very one, must not stop a run: a second snapshot costs little.
+            Err(RepositoryError::Store(error)) if error.kind != StoreErrorKind::Denied => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Saves one and returns its id.

@@ -8,7 +8,8 @@
 //! Order on the store: a pack is durable before an index names it. Index files are also written on the way, so that a
 //! backup that is killed leaves its packs usable for the next one.
 //!
-//! Memory: staged packs 128 KiB each while they are named; others 8 MiB each, at most 4 of them.
+//! Memory: staged packs 128 KiB each while they are named; others 8 MiB each, one for each thread (as many as the store takes
+//! at once), one that waits and two under construction.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use super::hash::Streams;
 use super::pack::{self, PackEntry};
 use super::packer::{Body, UnnamedPack};
 use super::tree::BlobId;
-use super::{Inner, crypto, guarded, index_file, unpacked};
+use super::{BlobKind, Inner, crypto, guarded, index_file, unpacked};
 use crate::site::{StagedObject, StoreErrorKind};
 
 /// An index file is written when so many bytes of packs...
@@ -33,8 +34,6 @@ const INDEX_BLOBS: usize = 50_000;
 const NAMED_TOGETHER: usize = 8;
 /// Bytes of each that are read at a time.
 const WINDOW: usize = 128 << 10;
-/// Threads: while one waits for the disk, the other has something to do.
-const THREADS: usize = 2;
 
 /// Stored packs that no index names yet.
 #[derive(Default)]
@@ -79,7 +78,7 @@ impl Storing {
         });
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let mut threads = Vec::new();
-        for number in 0..THREADS {
+        for number in 0..shared.inner.store.parallel_puts().max(1) {
             let (shared, receiver) = (Arc::clone(&shared), receiver.clone());
             threads.push(super::spawn(format!("pack-{number}"), move || shared.work(&receiver))?);
         }
@@ -146,6 +145,9 @@ impl Shared {
             Body::Memory(bytes) => {
                 let id = BlobId(crypto::sha256(&bytes));
                 unpacked::put_named(&self.inner, &pack::key_of(&id), &bytes)?;
+                if entries.first().is_some_and(|entry| entry.kind == BlobKind::Tree) {
+                    self.inner.store.keep(&pack::key_of(&id), &bytes);
+                }
                 drop(bytes);
                 self.note_stored(id, entries, size)
             }

@@ -17,6 +17,7 @@ use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
 use super::hash;
 use super::index::Index;
+use super::pack;
 use super::packer::Packer;
 use super::pipeline::{Budget, Job, Names, Queue, Task, Unnamed};
 use super::tree::{BlobId, Node};
@@ -228,6 +229,15 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 
+    /// Whether a blob need not be stored. A directory that this host could not read again is stored once more.
+    fn is_stored(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let at_hand = |pack: &BlobId| self.inner.store.is_at_hand(&pack::key_of(pack));
+        match kind {
+            BlobKind::Data => self.index.contains(kind, id),
+            BlobKind::Tree => self.index.locations(kind, id).any(|location| at_hand(&location.pack)),
+        }
+    }
+
     /// The id of a chunk of zeros, without hashing it each time.
     fn zero_id(&self, chunk: &[u8]) -> Option<BlobId> {
         let zero = chunk.len() >= 4096 && chunker::is_zero(chunk);
@@ -255,7 +265,7 @@ impl Shared {
 
     /// True for a blob that is neither stored nor taken on; it is taken on now.
     fn is_new(&self, kind: BlobKind, id: BlobId) -> bool {
-        !self.index.contains(kind, &id) && guarded(&self.taken).insert((kind, id))
+        !self.is_stored(kind, &id) && guarded(&self.taken).insert((kind, id))
     }
 
     fn store_new(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Vec<u8>) {

@@ -22,8 +22,8 @@ use lifeboat_verify::report::Report;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::local::LocalStore;
 use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
+use super::place::SitePlace;
 use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, durable_file, sha256_hex};
@@ -46,6 +46,7 @@ pub struct DrSite {
     store: Arc<dyn ObjectStore>,
     system: String,
     id: String,
+    place: SitePlace,
 }
 
 impl From<StoreError> for Failure {
@@ -60,60 +61,80 @@ impl From<StoreError> for Failure {
 }
 
 impl DrSite {
-    /// Opens the site of `system` in a directory.
+    /// Opens the site of `system`.
     ///
     /// # Errors
     /// Wrong input when there is none, or it belongs to another system.
-    pub fn open_local(directory: &Path, system: &str) -> Result<Self> {
-        let site = Self::recognise_local(directory)?;
+    pub fn open(place: &SitePlace, system: &str) -> Result<Self> {
+        let site = Self::recognise(place)?;
         if site.system != system {
             return Err(Failure::wrong_input(format!(
                 "{} is the DR site of the system {:?}, not of {system:?}",
-                directory.display(),
+                place.describe(),
                 site.system
             ))
-            .hint("give each system a DR directory of its own"));
+            .hint("give each system a DR directory, or a prefix in a bucket, of its own"));
         }
         Ok(site)
     }
 
-    /// Opens the site in a directory, whatever system it belongs to.
-    pub fn recognise_local(directory: &Path) -> Result<Self> {
-        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
+    /// Opens the site in a place, whatever system it belongs to.
+    pub fn recognise(place: &SitePlace) -> Result<Self> {
+        let store = place.store()?;
         let bytes = store.get(MARKER).map_err(|error| match error.kind {
             StoreErrorKind::NotFound => {
-                Failure::wrong_input(format!("there is no DR site in {}: it holds no {MARKER}", directory.display()))
-                    .hint("`lifeboat backup` makes one at the first backup; check that the place is mounted")
+                Failure::wrong_input(format!("there is no DR site in {}: it holds no {MARKER}", place.describe())).hint(
+                    match place {
+                        SitePlace::Directory(_) => {
+                            "`lifeboat backup` makes one at the first backup; check that the place is mounted"
+                        }
+                        SitePlace::Bucket(_) => {
+                            "`lifeboat backup` makes one at the first backup; check bucket, prefix and endpoint"
+                        }
+                    },
+                )
             }
             _ => Failure::from(error),
         })?;
         let marker: Marker = parse(MARKER, &bytes)?;
-        Ok(Self { store, system: marker.system, id: marker.id })
+        Ok(Self { store, system: marker.system, id: marker.id, place: place.clone() })
     }
 
-    /// Opens the site in a directory, making it when the directory is empty or absent.
+    /// Whether nothing is there at all: neither a site nor anything else that would have to be told of.
+    pub fn is_absent(place: &SitePlace) -> Result<bool> {
+        match place {
+            SitePlace::Directory(path) => Ok(!path.exists()),
+            SitePlace::Bucket(_) => Ok(place.store()?.size(MARKER)?.is_none()),
+        }
+    }
+
+    /// Opens the site in a place, making it when the place is empty or absent.
     ///
     /// # Errors
-    /// Wrong input when the directory holds something else: an unmounted or mistaken place is not written to.
-    pub fn open_or_create_local(directory: &Path, system: &str) -> Result<Self> {
-        match std::fs::read_dir(directory).map(|mut entries| entries.any(|entry| foreign(entry.ok()))) {
-            Ok(true) => return Self::open_local(directory, system),
-            Ok(false) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Failure::failed(format!("cannot read the DR directory {}: {error}", directory.display())));
-            }
+    /// Wrong input when the place holds something else: an unmounted or mistaken place is not written to.
+    pub fn open_or_create(place: &SitePlace, system: &str) -> Result<Self> {
+        let store = place.store()?;
+        let taken = match place {
+            SitePlace::Directory(directory) => holds_something(directory)?,
+            SitePlace::Bucket(_) => !store.list("")?.is_empty(),
+        };
+        if taken {
+            return Self::open(place, system);
         }
-        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::new(directory));
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).or_fail(|| "no random bytes to be had".to_owned())?;
         let id = hex::encode(random);
         let marker = Marker { format: RECORD_FORMAT, system: system.to_owned(), id: id.clone() };
         match store.put(MARKER, &record_bytes(&marker)?, PutMode::CreateNew) {
-            Ok(()) => Ok(Self { store, system: system.to_owned(), id }),
-            Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open_local(directory, system),
+            Ok(()) => Ok(Self { store, system: system.to_owned(), id, place: place.clone() }),
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open(place, system),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &SitePlace {
+        &self.place
     }
 
     /// Tells this site from another of the same system.
@@ -136,7 +157,7 @@ impl DrSite {
         Arc::new(Below::new(Arc::clone(&self.store), "repository"))
     }
 
-    /// For people: the directory.
+    /// For people: the directory or the address of the bucket.
     pub fn describe(&self) -> String {
         self.store.describe()
     }
@@ -323,6 +344,14 @@ pub fn report_directory(number: u64) -> String {
     format!("reports/{number:06}")
 }
 
+fn holds_something(directory: &Path) -> Result<bool> {
+    match std::fs::read_dir(directory).map(|mut entries| entries.any(|entry| foreign(entry.ok()))) {
+        Ok(taken) => Ok(taken),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::failed(format!("cannot read the DR directory {}: {error}", directory.display()))),
+    }
+}
+
 /// Something in a directory that neither an empty file system has of itself nor a first backup killed early leaves.
 fn foreign(entry: Option<std::fs::DirEntry>) -> bool {
     entry.is_some_and(|entry| {
@@ -361,6 +390,10 @@ mod tests {
     use super::*;
     use crate::ground::FailureKind;
 
+    fn at(path: &Path) -> SitePlace {
+        SitePlace::Directory(path.to_owned())
+    }
+
     fn now() -> Timestamp {
         "2026-01-02T03:04:05Z".parse().unwrap()
     }
@@ -369,20 +402,20 @@ mod tests {
     fn a_site_is_of_one_system_and_a_foreign_directory_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let dr = directory.path().join("dr");
-        DrSite::open_or_create_local(&dr, "shop").unwrap();
-        DrSite::open_or_create_local(&dr, "shop").unwrap();
-        assert_eq!(DrSite::open_local(&dr, "other").err().unwrap().kind, FailureKind::WrongInput);
+        DrSite::open_or_create(&at(&dr), "shop").unwrap();
+        DrSite::open_or_create(&at(&dr), "shop").unwrap();
+        assert_eq!(DrSite::open(&at(&dr), "other").err().unwrap().kind, FailureKind::WrongInput);
         let foreign = directory.path().join("home");
         std::fs::create_dir(&foreign).unwrap();
         std::fs::write(foreign.join("letter"), "dear").unwrap();
-        assert_eq!(DrSite::open_or_create_local(&foreign, "shop").err().unwrap().kind, FailureKind::WrongInput);
+        assert_eq!(DrSite::open_or_create(&at(&foreign), "shop").err().unwrap().kind, FailureKind::WrongInput);
         assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
     }
 
     #[test]
     fn the_policy_in_force_is_kept_by_content_and_checked_when_read() {
         let directory = tempfile::tempdir().unwrap();
-        let site = DrSite::open_or_create_local(directory.path(), "shop").unwrap();
+        let site = DrSite::open_or_create(&at(directory.path()), "shop").unwrap();
         assert_eq!(site.policy_in_force().unwrap(), None);
         let scripts = BTreeMap::from([("start.sh".to_owned(), b"#!/bin/sh\n".to_vec())]);
         site.put_policy_in_force("system = 'shop'", &scripts, now()).unwrap();

@@ -1,4 +1,4 @@
-//! The narrow trait that every store of objects implements: local directories now, S3 later.
+//! The narrow trait that every store of objects implements: local directories and buckets.
 //!
 //! Blocking on purpose: the repository engine runs on threads of its own; asynchronous callers use
 //! `spawn_blocking`, and a network store drives its own runtime.
@@ -91,6 +91,35 @@ pub trait ObjectStore: Send + Sync {
         Ok(None)
     }
 
+    /// How many puts are worth having under way at the same time: a disk is busy with one or two, a bucket far away
+    /// answers each late and takes several at once. Each holds its bytes in memory, and a bucket's a copy of them.
+    fn parallel_puts(&self) -> usize {
+        2
+    }
+
+    /// As [`ObjectStore::get_range`], of an object that the same machine reads again and again in small pieces: a pack
+    /// of directories. A store with a cache fetches it whole, once.
+    fn get_range_kept(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.get_range(key, range)
+    }
+
+    /// Says that an object, just put with these bytes, is one that [`ObjectStore::get_range_kept`] will ask for.
+    /// Never fails: a cache that does not take it costs time later and nothing else.
+    fn keep(&self, key: &str, bytes: &[u8]) {
+        let _ = (key, bytes);
+    }
+
+    /// False when it is known that [`ObjectStore::get_range_kept`] will be refused this object: the credentials may put and
+    /// not read, and no cache has it. What is in it is then worth storing once more.
+    fn is_at_hand(&self, key: &str) -> bool {
+        let _ = key;
+        true
+    }
+
+    /// Ends threads and connections of its own; the next call makes new ones. For a process that is about to leave
+    /// its name spaces.
+    fn pause(&self) {}
+
     /// Clears away what uploads that were broken off left behind, when it is older than any upload takes; one sentence
     /// for each thing removed.
     fn sweep(&self) -> Result<Vec<String>, StoreError> {
@@ -178,6 +207,26 @@ impl ObjectStore for Below {
     fn stage(&self) -> Result<Option<Box<dyn StagedObject>>, StoreError> {
         let staged = self.store.stage()?;
         Ok(staged.map(|object| Box::new(StagedBelow { object, prefix: self.prefix.clone() }) as Box<_>))
+    }
+
+    fn parallel_puts(&self) -> usize {
+        self.store.parallel_puts()
+    }
+
+    fn get_range_kept(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.store.get_range_kept(&self.key(key), range)
+    }
+
+    fn keep(&self, key: &str, bytes: &[u8]) {
+        self.store.keep(&self.key(key), bytes);
+    }
+
+    fn is_at_hand(&self, key: &str) -> bool {
+        self.store.is_at_hand(&self.key(key))
+    }
+
+    fn pause(&self) {
+        self.store.pause();
     }
 
     fn sweep(&self) -> Result<Vec<String>, StoreError> {

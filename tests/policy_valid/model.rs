@@ -149,7 +149,9 @@ fn sites_objectives_and_schedule_reach_the_model() {
     assert_eq!((acme.system.as_str(), acme.timezone.as_str()), ("acme-prod", "Europe/Paris"));
     assert_eq!(acme.objectives, Objectives { rpo: Some(DAY), rto: Some(4 * HOUR) });
     assert_eq!(acme.primary, Primary::Aws { region: "us-east-1".into() });
-    let DrLocation::Aws { region, bucket, kms_key, repository_password } = &acme.dr else { panic!("{:?}", acme.dr) };
+    let DrLocation::Aws { region, bucket, kms_key, repository_password, .. } = &acme.dr else {
+        panic!("{:?}", acme.dr)
+    };
     assert_eq!((region.as_str(), bucket.as_str(), kms_key.as_deref()), ("us-west-2", "acme-dr", Some("alias/acme-dr")));
     let command = "aws secretsmanager get-secret-value ...".to_owned();
     assert_eq!(*repository_password, SecretReference::Command(command));
