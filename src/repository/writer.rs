@@ -1,7 +1,7 @@
 //! Storing blobs: the calling threads read and cut; workers name chunks side by side, compress, seal and pack them;
 //! other threads store whole packs.
 //!
-//! Memory, with W workers (the machine's cores plus one, 3 to 8): 20 MiB of chunks under way, three buffers for cutting
+//! Memory, with W workers (the machine's cores plus one, 3 to 8): 14 MiB of chunks under way, three buffers for cutting
 //! of at most 8 and usually 2 MiB, 128 KiB for each calling thread, W times twice a blob while it is compressed (8 MiB
 //! at most, usually 1); what [`super::packer`] holds; plus 48 bytes per blob of the index and about 80 per new blob.
 

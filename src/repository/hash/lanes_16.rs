@@ -4,44 +4,12 @@ use std::arch::x86_64::*;
 
 use super::BLOCK;
 use super::constants::ROUND;
+use super::lanes::compress_with;
 
-const LANES: usize = 16;
-type Words = __m512i;
-
-/// Advances every lane by so many of its blocks. Only where the processor has been seen to know the instructions.
-pub(super) fn compress(states: &mut [[u32; LANES]; 8], blocks: &[&[[u8; BLOCK]]; LANES], steps: usize) {
-    // SAFETY: `Unit::of_this_processor` (and the test) choose these lanes only after detecting the features; there is
-    // nothing else that the function asks for.
-    unsafe { compress_blocks(states, blocks, steps) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn compress_blocks(states: &mut [[u32; LANES]; 8], blocks: &[&[[u8; BLOCK]]; LANES], steps: usize) {
-    let mut state: [Words; 8] = states.map(bytemuck::cast);
-    for step in 0..steps {
-        state = compress_block(state, transposed(&blocks.map(|blocks| &blocks[step])));
-    }
-    *states = state.map(bytemuck::cast);
-}
+compress_with!("avx512f,avx512bw,avx512vl", 16, __m512i, _mm512_add_epi32);
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn compress_block(state: [Words; 8], mut w: [Words; 16]) -> [Words; 8] {
-    let mut s = state;
-    for (at, words) in w.iter().enumerate() {
-        s = round(s, *words, ROUND[at]);
-    }
-    for stage in [16, 32, 48] {
-        for at in 0..16 {
-            w[at] = expand(&w, at);
-            s = round(s, w[at], ROUND[stage + at]);
-        }
-    }
-    std::array::from_fn(|word| _mm512_add_epi32(state[word], s[word]))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn round([a, b, c, d, e, f, g, h]: [Words; 8], word: Words, constant: u32) -> [Words; 8] {
     const XOR: i32 = 0x96;
     const CHOOSE: i32 = 0xca;
@@ -58,7 +26,7 @@ fn round([a, b, c, d, e, f, g, h]: [Words; 8], word: Words, constant: u32) -> [W
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn expand(w: &[Words; 16], at: usize) -> Words {
     const XOR: i32 = 0x96;
     let (x, y) = (w[(at + 1) % 16], w[(at + 14) % 16]);
@@ -70,7 +38,7 @@ fn expand(w: &[Words; 16], at: usize) -> Words {
 
 /// Word `i` of every lane's block, big-endian, in register `i`: a transposition of 16 by 16 words.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn transposed(blocks: &[&[u8; BLOCK]; LANES]) -> [Words; 16] {
     let swap = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
     let rows: [Words; 16] = blocks.map(|block| _mm512_shuffle_epi8(bytemuck::cast(*block), swap));

@@ -4,41 +4,9 @@ use std::arch::x86_64::*;
 
 use super::BLOCK;
 use super::constants::ROUND;
+use super::lanes::compress_with;
 
-const LANES: usize = 8;
-type Words = __m256i;
-
-/// Advances every lane by so many of its blocks. Only where the processor has been seen to know the instructions.
-pub(super) fn compress(states: &mut [[u32; LANES]; 8], blocks: &[&[[u8; BLOCK]]; LANES], steps: usize) {
-    // SAFETY: `Unit::of_this_processor` (and the test) choose these lanes only after detecting the features; there is
-    // nothing else that the function asks for.
-    unsafe { compress_blocks(states, blocks, steps) }
-}
-
-#[target_feature(enable = "avx2")]
-fn compress_blocks(states: &mut [[u32; LANES]; 8], blocks: &[&[[u8; BLOCK]]; LANES], steps: usize) {
-    let mut state: [Words; 8] = states.map(bytemuck::cast);
-    for step in 0..steps {
-        state = compress_block(state, transposed(&blocks.map(|blocks| &blocks[step])));
-    }
-    *states = state.map(bytemuck::cast);
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn compress_block(state: [Words; 8], mut w: [Words; 16]) -> [Words; 8] {
-    let mut s = state;
-    for (at, words) in w.iter().enumerate() {
-        s = round(s, *words, ROUND[at]);
-    }
-    for stage in [16, 32, 48] {
-        for at in 0..16 {
-            w[at] = expand(&w, at);
-            s = round(s, w[at], ROUND[stage + at]);
-        }
-    }
-    std::array::from_fn(|word| _mm256_add_epi32(state[word], s[word]))
-}
+compress_with!("avx2", 8, __m256i, _mm256_add_epi32);
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -77,7 +45,7 @@ fn expand(w: &[Words; 16], at: usize) -> Words {
 /// Word `i` of every lane's block, big-endian, in register `i`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transposed(blocks: &[&[u8; BLOCK]; LANES]) -> [Words; 16] {
+pub(super) fn transposed(blocks: &[&[u8; BLOCK]; LANES]) -> [Words; 16] {
     let halves: [[[u8; 32]; 2]; LANES] = blocks.map(|block| bytemuck::cast(*block));
     let low = transposed_half(halves.map(|[low, _]| bytemuck::cast(low)));
     let high = transposed_half(halves.map(|[_, high]| bytemuck::cast(high)));
