@@ -83,9 +83,10 @@ fn take_batch(index: &Index, waiting: &mut Vec<BlobId>) -> Vec<BlobId> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while batch.len() < BATCH_TREES && bytes < BATCH_BYTES {
         let Some(tree) = waiting.pop() else { break };
-        bytes += index.locations(BlobKind::Tree, &tree).next().map_or(0, |location| {
-            pack::plain_length(location.entry.length, location.entry.uncompressed)
-        });
+        bytes += index
+            .locations(BlobKind::Tree, &tree)
+            .next()
+            .map_or(0, |location| pack::plain_length(location.entry.length, location.entry.uncompressed));
         batch.push(tree);
     }
     // In the order of their places, so that neighbours are read one after the other.

@@ -158,7 +158,8 @@ impl<'a> Opener<'a> {
         let texts: Vec<&[u8]> = readable.iter().map(|(_, text)| *text).collect();
         let found = hash::hash_many(&texts);
         let numbers = readable.iter().map(|(number, _)| *number);
-        wrong.extend(numbers.zip(found).filter(|(number, hash)| blobs[*number].id.0 != *hash).map(|(number, _)| number));
+        wrong
+            .extend(numbers.zip(found).filter(|(number, hash)| blobs[*number].id.0 != *hash).map(|(number, _)| number));
         wrong.into_iter().for_each(|number| self.opened[number] = Plain::Unreadable);
     }
 }

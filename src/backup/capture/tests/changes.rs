@@ -250,7 +250,8 @@ fn a_damaged_earlier_point_costs_time_and_not_the_backup() {
     let root = tree(&["a"]);
     let store = FakeStore::default();
     let heard = Heard::default();
-    let lost = Earlier { tree: crate::repository::BlobId([7; 32]), began: Timestamp::MAX, is_complete: true, full_read: None };
+    let lost =
+        Earlier { tree: crate::repository::BlobId([7; 32]), began: Timestamp::MAX, is_complete: true, full_read: None };
     let captured = store.capture_heard(&files(&[root.path()], &[]), Some(lost), &heard, 1).unwrap();
     assert_eq!(missing(&captured), []);
     assert!(heard.warnings.into_inner().unwrap()[0].contains("no such tree"));

@@ -189,7 +189,8 @@ fn a_log_cut_while_its_new_part_is_read_is_read_again_whole() {
             fs::write(&cut, "new").unwrap();
         }
     }));
-    let earlier = Earlier { tree: first.tree, began: Timestamp::now(), is_complete: true, full_read: Some(Timestamp::now()) };
+    let earlier =
+        Earlier { tree: first.tree, began: Timestamp::now(), is_complete: true, full_read: Some(Timestamp::now()) };
     let second = store.capture(&kind, Some(earlier)).unwrap();
     assert_eq!(missing(&second), []);
     assert_eq!(store.content(&store.node(&second, &path)), b"new");
@@ -214,7 +215,12 @@ fn a_full_read_names_what_the_shortcut_kept_wrongly_and_keeps_it_right() {
     let trusted = logs.store.capture_logs(&kind, logs.last, false).unwrap();
     let path = logs.path("app.log");
     assert!(logs.store.content(&logs.store.node(&trusted, &path)) != fs::read(&path).unwrap(), "the ends tell it now");
-    logs.last = Some(Earlier { tree: trusted.tree, began: Timestamp::now(), is_complete: true, full_read: Some(Timestamp::now()) });
+    logs.last = Some(Earlier {
+        tree: trusted.tree,
+        began: Timestamp::now(),
+        is_complete: true,
+        full_read: Some(Timestamp::now()),
+    });
     let full = logs.back_up_with(true);
     assert_eq!(full.rewritten_count, 1, "{:?}", full.rewritten);
     assert_eq!(full.rewritten[0].path, path.to_str().unwrap());

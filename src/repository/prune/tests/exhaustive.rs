@@ -127,7 +127,10 @@ const MARK: [(&str, &str); 10] = [
     ("look at locks", "locks?"),
     ("lock", "locks+"),
     ("look at locks again", "locks?"),
-    ("what is due, who is there", "index? locks? index? locks+ locks- locks? index? locks? index? locks+ locks- locks?"),
+    (
+        "what is due, who is there",
+        "index? locks? index? locks+ locks- locks? index? locks? index? locks+ locks- locks?",
+    ),
     ("survey", "snapshots? index? data?"),
     ("store marks", "index+"),
     ("store the rest of the index, none here", "index? locks?"),
