@@ -156,8 +156,11 @@ fn needs_repair(what: String) -> RepositoryError {
     RepositoryError::Damaged(format!("{what}: nothing is pruned before `lifeboat repair` has been here"))
 }
 
-/// All blobs that index files name or mark, and which packs are marked only.
-fn load_index(inner: &Inner) -> Result<(Index, Vec<ObjectNote>, HashMap<BlobId, PackState>), RepositoryError> {
+/// The index, its objects, and the packs that are marked only.
+type LoadedIndex = (Index, Vec<ObjectNote>, HashMap<BlobId, PackState>);
+
+/// All blobs that index files name or mark.
+fn load_index(inner: &Inner) -> Result<LoadedIndex, RepositoryError> {
     let loaded = index_file::load_for_reading(inner, false)?;
     if let Some(damage) = loaded.damage.into_iter().next() {
         return Err(needs_repair(damage));

@@ -99,6 +99,7 @@ impl Backup {
 
     fn go(&mut self, store: &mut Store) {
         let withdraw = |store: &mut Store| (store.snapshot, store.backup_lock) = (false, false);
+        let refused = matches!(self.step, 6 | 8) && !self.look(store);
         match self.step {
             0 | 2 if store.exclusive => {
                 store.backup_lock = false;
@@ -108,11 +109,9 @@ impl Backup {
             3 => (self.relies_on_p, self.saw_old_index) = (store.p_in_index() && store.p_stored, store.p_named),
             4 => store.n_stored = !self.relies_on_p,
             5 => store.n_named = store.n_stored,
-            6 | 8 => {
-                if !self.look(store) {
-                    withdraw(store);
-                    self.ended = true;
-                }
+            6 | 8 if refused => {
+                withdraw(store);
+                self.ended = true;
             }
             7 => store.snapshot = true,
             9 => (store.recorded, store.backup_lock) = (true, false),
