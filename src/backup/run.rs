@@ -154,7 +154,7 @@ fn read_source_blocking(
     repository: &Repository,
     source: &Source,
 ) -> Result<Attempted<SourceRead>> {
-    let earlier = newest_point(system, &source.name)?;
+    let earlier = newest_point(system, source)?;
     let scratch = system.state.fresh_scratch(run.id())?;
     let reader = repository.reader()?;
     // Capture reports the bytes that it reads; the writer would count them again.
@@ -219,9 +219,11 @@ impl SourceRead {
     }
 }
 
-fn newest_point(system: &System, source: &str) -> Result<Option<PointRecord>> {
+/// Of the same kind too: the content of a database's copy, say, is not that of the file.
+fn newest_point(system: &System, source: &Source) -> Result<Option<PointRecord>> {
     let points = system.catalog.points(&system.policy.system)?;
-    Ok(points.into_iter().rev().find(|point| point.source == source))
+    let same = |point: &PointRecord| point.source == source.name && point.kind == source.kind.word();
+    Ok(points.into_iter().rev().find(same))
 }
 
 /// A point read under a suspect clock proves nothing about what changed since.
@@ -229,9 +231,8 @@ fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
     if point.clock_suspect.is_some() {
         return None;
     }
-    let is_complete = point.missing_count == 0;
     let full_read = point.full_read.as_ref().map(|full_read| full_read.at);
-    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, is_complete, full_read })
+    Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, full_read })
 }
 
 fn blob_id(text: &str) -> Result<BlobId> {

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::crash_point::crash_point;
 
 /// Names of files that are being written begin with it; after a crash they are left over and mean nothing.
@@ -63,7 +65,11 @@ pub struct StagedFile {
 impl StagedFile {
     /// In a directory of the file system on which it will stay. `mode` as in [`replace`].
     pub fn create(directory: &Path, mode: u32) -> io::Result<Self> {
-        Ok(Self { temporary: temporary_in(directory, mode)? })
+        let temporary = temporary_in(directory, mode)?;
+        // Says to whoever clears away what was left over that somebody is still at it. A file system without locks
+        // leaves it to the file's age.
+        let _ = flock(temporary.as_file(), FlockOperation::NonBlockingLockExclusive);
+        Ok(Self { temporary })
     }
 
     /// Adds to its end.
@@ -97,6 +103,13 @@ impl StagedFile {
         crash_point();
         sync_directory(parent_of(path))
     }
+}
+
+/// Whether a file under a temporary name is still being written by a process of this or, where the file system tells,
+/// another host.
+pub fn is_in_work(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -17,6 +17,9 @@ const PACK_TARGET: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// The same where a pack has to be held in memory until it is stored.
 const PACK_TARGET_IN_MEMORY: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 
+/// Most blobs of a pack: its header stays far below what a reader takes.
+const ENTRIES_MAX: usize = 100_000;
+
 /// Where the bytes of a pack are until it has a name.
 pub(super) enum Body {
     Memory(Vec<u8>),
@@ -63,7 +66,7 @@ impl UnnamedPack {
 
     fn is_full(&self) -> bool {
         let target = if matches!(self.body, Body::Memory(_)) { PACK_TARGET_IN_MEMORY } else { PACK_TARGET };
-        self.size >= target
+        self.size >= target || self.entries.len() >= ENTRIES_MAX
     }
 
     /// Adds the header: nothing more can be added.

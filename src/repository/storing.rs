@@ -8,8 +8,9 @@
 //! Order on the store: a pack is durable before an index names it. Index files are also written on the way, so that a
 //! backup that is killed leaves its packs usable for the next one.
 //!
-//! Memory: staged packs 128 KiB each while they are named; others 8 MiB each, one for each thread (as many as the store takes
-//! at once), one that waits and two under construction.
+//! Memory: staged packs 128 KiB each while they are named. Others are held whole, 8 MiB each: two under construction, one
+//! that waits, one for each thread (as many as the store takes at once), and when the store is slow one more for each
+//! worker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -116,9 +117,7 @@ impl BlobWriter {
                 let mut buffer = self.shared.buffers.borrow();
                 buffer.begin(&first);
                 drop(first);
-                let stored = self.store_chunks(reader, chunking, &mut buffer, &names);
-                self.shared.buffers.give_back(buffer);
-                stored?
+                self.store_chunks(reader, chunking, &mut buffer, &names)?
             }
         };
         let blobs = names.wait();
@@ -349,18 +348,40 @@ impl Buffers {
         Self { free: Mutex::new(free), returned: Condvar::new() }
     }
 
-    fn borrow(&self) -> ChunkBuffer {
+    fn borrow(&self) -> Lent<'_> {
         let mut free = guarded(&self.free);
         loop {
             match free.pop() {
-                Some(buffer) => return buffer,
+                Some(buffer) => return Lent { buffers: self, buffer },
                 None => free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
+}
 
-    fn give_back(&self, buffer: ChunkBuffer) {
-        guarded(&self.free).push(buffer);
-        self.returned.notify_one();
+/// A buffer that goes back when it is dropped, whatever happened to the thread that had it.
+struct Lent<'a> {
+    buffers: &'a Buffers,
+    buffer: ChunkBuffer,
+}
+
+impl Deref for Lent<'_> {
+    type Target = ChunkBuffer;
+
+    fn deref(&self) -> &ChunkBuffer {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut ChunkBuffer {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        guarded(&self.buffers.free).push(std::mem::take(&mut self.buffer));
+        self.buffers.returned.notify_one();
     }
 }

@@ -162,7 +162,7 @@ impl ObjectStore for LocalStore {
         })?;
         let mut told = Vec::new();
         for (path, since) in leftovers {
-            if now.duration_since(since) > LEFT_OVER {
+            if now.duration_since(since) > LEFT_OVER && !durable_file::is_in_work(&path) {
                 fs::remove_file(&path).map_err(|error| store_error("delete", &path, &error))?;
                 told.push(format!("{}: left by a write that was killed, untouched since {since}", path.display()));
             }

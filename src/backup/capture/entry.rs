@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::content::Stability;
 use super::grown::store_file;
-use super::metadata::{XattrAccess, kind_of, node_of, read_xattrs, time_is_clamped};
+use super::metadata::{XattrAccess, kind_of, node_of, read_xattrs, same_version, time_is_clamped};
 use super::session::{LinkedFile, Session, Trouble};
 use crate::repository::{Chunking, Node, NodeKind};
 
@@ -50,16 +50,20 @@ pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<
     }
 }
 
-/// A file that nothing happened to since the earlier point: the look was enough. Its extended attributes are the
-/// earlier ones, since to change them changes the inode's time; unless the earlier point lacks something.
+/// A file that nothing happened to since the earlier point: it is not opened for reading. Its extended attributes are
+/// asked for all the same, since what the earlier backup saw of them hung on its rights.
 fn unchanged_file(session: &Session<'_>, place: &Place<'_>, stat: &Stat) -> Option<Node> {
-    let earlier = place.earlier.filter(|_| session.earlier.is_some_and(|earlier| earlier.is_complete))?;
+    let earlier = place.earlier?;
     let mut node = node_of(place.name.to_bytes(), NodeKind::File, stat, &session.owners);
-    if node.links > 1 || time_is_clamped(stat) || !session.is_unchanged(&node, earlier) {
+    if node.links > 1 || !session.is_unchanged(&node, earlier) {
+        return None;
+    }
+    let reference = open_reference(place).ok()?;
+    if !fstat(&reference).is_ok_and(|now| now.st_ino == stat.st_ino && same_version(stat, &now)) {
         return None;
     }
     node.content.clone_from(&earlier.content);
-    node.xattrs.clone_from(&earlier.xattrs);
+    complete(session, place.path, &mut node, stat, XattrAccess::Reference(reference.as_fd()));
     session.progress.advance(node.size);
     session.count(&node, true);
     Some(node)

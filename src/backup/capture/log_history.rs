@@ -163,7 +163,7 @@ mod tests {
     const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
     fn read_at(full_read: Option<Timestamp>) -> Earlier {
-        Earlier { tree: BlobId([0; 32]), began: Timestamp::UNIX_EPOCH, is_complete: true, full_read }
+        Earlier { tree: BlobId([0; 32]), began: Timestamp::UNIX_EPOCH, full_read }
     }
 
     #[test]

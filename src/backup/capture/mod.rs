@@ -50,8 +50,6 @@ pub struct Earlier {
     pub tree: BlobId,
     /// When its read began by this host's clock: entries changed later than this minus 2 s are read again.
     pub began: Timestamp,
-    /// Whether nothing is missing in it: only then is what it says of an unchanged file all there is to say.
-    pub is_complete: bool,
     /// For logs: when all files were last read whole.
     pub full_read: Option<Timestamp>,
 }

@@ -225,7 +225,7 @@ fn a_file_as_young_as_the_earlier_backup_is_read_again() {
     let changed = store.node(&first, &root.path().join("a")).changed;
     let reads_with = |began: Timestamp| {
         let before = store.contents_read.load(Ordering::SeqCst);
-        store.capture(&kind, Some(Earlier { tree: first.tree, began, is_complete: true, full_read: None })).unwrap();
+        store.capture(&kind, Some(Earlier { tree: first.tree, began, full_read: None })).unwrap();
         store.contents_read.load(Ordering::SeqCst) - before
     };
     assert_eq!(reads_with(changed), 1);
@@ -250,8 +250,7 @@ fn a_damaged_earlier_point_costs_time_and_not_the_backup() {
     let root = tree(&["a"]);
     let store = FakeStore::default();
     let heard = Heard::default();
-    let lost =
-        Earlier { tree: crate::repository::BlobId([7; 32]), began: Timestamp::MAX, is_complete: true, full_read: None };
+    let lost = Earlier { tree: crate::repository::BlobId([7; 32]), began: Timestamp::MAX, full_read: None };
     let captured = store.capture_heard(&files(&[root.path()], &[]), Some(lost), &heard, 1).unwrap();
     assert_eq!(missing(&captured), []);
     assert!(heard.warnings.into_inner().unwrap()[0].contains("no such tree"));

@@ -205,8 +205,7 @@ pub(super) fn logs(patterns: &[String]) -> SourceKind {
 /// The point just taken, as seen by a run that began long after the files' last change.
 pub(super) fn earlier(captured: &Captured) -> Option<Earlier> {
     let began = Timestamp::MAX;
-    let is_complete = captured.missing_count == 0;
-    Some(Earlier { tree: captured.tree, began, is_complete, full_read: Some(Timestamp::UNIX_EPOCH) })
+    Some(Earlier { tree: captured.tree, began, full_read: Some(Timestamp::UNIX_EPOCH) })
 }
 
 /// Paths and reasons of what is missing.

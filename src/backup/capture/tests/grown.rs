@@ -78,7 +78,7 @@ impl Logs<'_> {
                 assert!(stored == fs::read(&path).unwrap(), "{name} differs");
             }
         }
-        self.last = Some(Earlier { tree: captured.tree, began, is_complete: true, full_read: Some(began) });
+        self.last = Some(Earlier { tree: captured.tree, began, full_read: Some(began) });
         captured
     }
 }
@@ -189,8 +189,7 @@ fn a_log_cut_while_its_new_part_is_read_is_read_again_whole() {
             fs::write(&cut, "new").unwrap();
         }
     }));
-    let earlier =
-        Earlier { tree: first.tree, began: Timestamp::now(), is_complete: true, full_read: Some(Timestamp::now()) };
+    let earlier = Earlier { tree: first.tree, began: Timestamp::now(), full_read: Some(Timestamp::now()) };
     let second = store.capture(&kind, Some(earlier)).unwrap();
     assert_eq!(missing(&second), []);
     assert_eq!(store.content(&store.node(&second, &path)), b"new");
@@ -215,12 +214,7 @@ fn a_full_read_names_what_the_shortcut_kept_wrongly_and_keeps_it_right() {
     let trusted = logs.store.capture_logs(&kind, logs.last, false).unwrap();
     let path = logs.path("app.log");
     assert!(logs.store.content(&logs.store.node(&trusted, &path)) != fs::read(&path).unwrap(), "the ends tell it now");
-    logs.last = Some(Earlier {
-        tree: trusted.tree,
-        began: Timestamp::now(),
-        is_complete: true,
-        full_read: Some(Timestamp::now()),
-    });
+    logs.last = Some(Earlier { tree: trusted.tree, began: Timestamp::now(), full_read: Some(Timestamp::now()) });
     let full = logs.back_up_with(true);
     assert_eq!(full.rewritten_count, 1, "{:?}", full.rewritten);
     assert_eq!(full.rewritten[0].path, path.to_str().unwrap());
@@ -240,7 +234,7 @@ fn a_full_read_sees_through_times_that_lie() {
     let mut node = store.node(&first, &path);
     node.content[1] = node.content[2];
     let tree = store.replace(&first, &path, node);
-    let earlier = Some(Earlier { tree, began: Timestamp::MAX, is_complete: true, full_read: Some(Timestamp::MAX) });
+    let earlier = Some(Earlier { tree, began: Timestamp::MAX, full_read: Some(Timestamp::MAX) });
     assert_eq!(store.capture_logs(&kind, earlier, false).unwrap().read_bytes, 0);
     let full = store.capture_logs(&kind, earlier, true).unwrap();
     assert_eq!(full.rewritten_count, 1);
@@ -259,7 +253,7 @@ fn another_cut_of_the_same_bytes_is_no_difference() {
     let mut node = store.node(&first, &path);
     node.content = content.chunks(70_000).map(|chunk| store.keep(chunk)).collect();
     let tree = store.replace(&first, &path, node);
-    let earlier = Some(Earlier { tree, began: Timestamp::now(), is_complete: true, full_read: Some(Timestamp::now()) });
+    let earlier = Some(Earlier { tree, began: Timestamp::now(), full_read: Some(Timestamp::now()) });
     OpenOptions::new().append(true).open(&path).unwrap().write_all(b"more\n").unwrap();
     let full = store.capture_logs(&kind, earlier, true).unwrap();
     assert_eq!(full.rewritten, []);
