@@ -109,7 +109,9 @@ fn the_cost_follows_the_new_bytes() {
     logs.set_full_read("1s");
     std::thread::sleep(Duration::from_millis(1_100));
     let whole = logs.back_up_exactly();
-    assert_eq!(whole.number("read_bytes"), 32.0 * MIB as f64 + 200_000.0);
+    // A file so young that its times prove nothing has its ends compared beforehand.
+    let (read, size) = (whole.number("read_bytes"), 32.0 * MIB as f64 + 200_000.0);
+    assert!((size..size + ENDS).contains(&read), "{read} of {size}");
     assert!(whole.number("added_bytes") < 20_000.0, "{whole:#}");
 }
 
