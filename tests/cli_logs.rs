@@ -185,7 +185,7 @@ fn a_log_that_never_stops_growing_is_stored_as_a_beginning_of_itself() {
             while !stopped.load(Ordering::Relaxed) {
                 logs.append("app.log", &noise(seed, 30_000));
                 seed += 1;
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(20));
             }
         });
         let points = (0..4).map(|_| logs.back_up().text("id")).collect();
