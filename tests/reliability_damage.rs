@@ -58,7 +58,7 @@ fn every_flipped_bit_is_told_and_none_is_restored() {
     let kinds: Vec<Vec<String>> = sample::by_kind(&store.keys()).into_values().collect();
     assert_eq!(kinds.len(), 6, "config, data, index, keys, locks, snapshots");
     let seed = seed::seed();
-    each(if is_long() { 10_000 } else { 2_000 }, |case| {
+    each(if is_long() { 10_000 } else { 1_000 }, |case| {
         let mut random = Seed::new(seed.wrapping_add(case as u64));
         // Packs, of which most bytes are, half of the times; else every kind as often.
         let kind = if case % 2 == 0 { &kinds[1] } else { &kinds[case / 2 % kinds.len()] };
