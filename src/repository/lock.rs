@@ -322,7 +322,7 @@ fn look_after(inner: &Inner, state: &Mutex<State>) -> Result<(), RepositoryError
     if age > DOUBTFUL {
         let why = format!("the lock of the repository could not be refreshed for {} minutes", age.as_mins());
         state.lost.get_or_insert(why);
-    } else if inner.store.size(&format!("{LOCKS}{}", state.current))?.is_none() {
+    } else if unpacked::list(inner, LOCKS)?.0.iter().all(|(id, _)| *id != state.current) {
         state.lost.get_or_insert_with(|| "somebody has removed the lock of the repository".to_owned());
     }
     Ok(())
