@@ -1,9 +1,10 @@
 //! Where content is cut into blobs: by content (FastCDC with a gear table made from the master key) or in fixed blocks.
 //!
-//! The size of a blob follows what is in it. Text compresses best in long stretches, so it is cut at 1 MiB on average;
-//! what is compressed already (`.jar`, `.war`, `.gz`) gains nothing from length, so it is cut at 256 KiB and a rebuilt
-//! class costs little. Far into a large file blobs grow, since the format has one content list per file and the index
-//! 48 bytes per blob: 1 TB of dense data has 0.3 million blobs. The table is keyed so that the sizes of blobs do not
+//! The size of a blob follows what is in it. Text (logs, dumps) grows at its end and compresses best in long stretches,
+//! so it is cut at 1 MiB on average; other data (images, databases) changes inside and is cut at 512 KiB; what is
+//! compressed already (`.jar`, `.war`, `.gz`) gains nothing from length, so it is cut at 256 KiB and a rebuilt class
+//! costs little. Far into a large file blobs grow, since the format has one content list per file and the index
+//! 48 bytes per blob: 1 TB has 0.3 million blobs. The table is keyed so that the sizes of blobs do not
 //! tell which known file is stored.
 
 use std::io::{self, Read};
@@ -15,14 +16,16 @@ use super::Chunking;
 use super::crypto::SealKey;
 
 /// Dense data is cut finely up to this place in a file, in bytes.
-const FINE_UNTIL: u64 = 256 << 20;
+const FINE_UNTIL: u64 = 4 << 30;
+/// What is no text is cut no coarser than the middle up to this place.
+const MIDDLE_UNTIL: u64 = 16 << 30;
 /// From this place on blobs are as large as restic's largest allow.
 const HUGE_FROM: u64 = 64 << 30;
 /// Largest blob, in bytes: restic's own limit.
 const MOST: usize = 8 << 20;
 /// Bytes that are read before the first cut is tried.
 const READ_AHEAD: usize = 2 << 20;
-/// Bytes of a chunk's beginning that say whether it is dense.
+/// Bytes of a chunk's beginning that say what it is.
 const SAMPLE: usize = 4096;
 
 /// Least, average and most bytes of a blob.
@@ -34,31 +37,39 @@ struct Sizes {
 }
 
 const FINE: Sizes = Sizes { least: 128 << 10, average: 256 << 10, most: 1 << 20 };
+const MIDDLE: Sizes = Sizes { least: 256 << 10, average: 512 << 10, most: 1 << 20 };
 const COARSE: Sizes = Sizes { least: 512 << 10, average: 1 << 20, most: 2 << 20 };
 const HUGE: Sizes = Sizes { least: 2 << 20, average: 4 << 20, most: MOST };
 
 impl Sizes {
     /// For the chunk that begins with these bytes at this place of a file.
     fn at(position: u64, beginning: &[u8]) -> Self {
+        let sample = &beginning[..beginning.len().min(SAMPLE)];
         if position >= HUGE_FROM {
             HUGE
-        } else if position < FINE_UNTIL && is_dense(beginning) {
+        } else if position >= MIDDLE_UNTIL || is_text(sample) {
+            COARSE
+        } else if position < FINE_UNTIL && is_dense(sample) {
             FINE
         } else {
-            COARSE
+            MIDDLE
         }
     }
 }
 
 /// Whether bytes are spread so evenly that no compression can be expected of them: the number of pairs of equal bytes
 /// is near that of noise. Text has several times as many.
-fn is_dense(bytes: &[u8]) -> bool {
-    let sample = &bytes[..bytes.len().min(SAMPLE)];
+fn is_dense(sample: &[u8]) -> bool {
     let mut counts = [0_u64; 256];
     sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
     let pairs: u64 = counts.iter().map(|count| count * count).sum();
     let length = sample.len() as u64;
     length == SAMPLE as u64 && pairs < length * length / 256 * 2
+}
+
+/// Whether there are no bytes but those of text, in whatever encoding that keeps ASCII apart.
+fn is_text(sample: &[u8]) -> bool {
+    sample.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
 }
 
 /// The keyed table and the masks of FastCDC.

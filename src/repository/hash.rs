@@ -23,7 +23,7 @@ const BLOCK: usize = 64;
 /// With fewer inputs left than this, one after the other is faster: a block in all lanes takes as long as one alone.
 const WORTH_LANES: usize = 2;
 
-/// Most inputs that are hashed side by side: a batch of so many makes full use of the processor.
+/// Most inputs that any processor hashes side by side.
 pub(super) const LANES_MAX: usize = 16;
 
 /// The state of one hash between blocks.
@@ -63,6 +63,17 @@ impl Unit {
     }
 }
 
+/// So many inputs make full use of this processor; one where one after the other is as fast.
+pub(super) fn lanes() -> usize {
+    match Unit::of_this_processor() {
+        Unit::Single => 1,
+        #[cfg(target_arch = "x86_64")]
+        Unit::Lanes8 => 8,
+        #[cfg(target_arch = "x86_64")]
+        Unit::Lanes16 => 16,
+    }
+}
+
 /// SHA-256 of each input, in order.
 pub(super) fn hash_many(inputs: &[&[u8]]) -> Vec<[u8; 32]> {
     hash_with(Unit::of_this_processor(), inputs)
@@ -72,10 +83,53 @@ fn hash_with(unit: Unit, inputs: &[&[u8]]) -> Vec<[u8; 32]> {
     if unit == Unit::Single || inputs.len() < WORTH_LANES {
         return inputs.iter().map(|input| Sha256::digest(input).into()).collect();
     }
-    let parts: Vec<Part<'_>> =
-        inputs.iter().map(|input| Part { state: INITIAL, blocks: input.as_chunks().0 }).collect();
-    let ends = advance(unit, &parts).into_iter().zip(inputs);
-    ends.map(|(state, input)| finish(state, input.as_chunks::<BLOCK>().1, input.len() as u64)).collect()
+    let begun: Vec<_> = inputs.iter().map(|input| (*input, Begun::default())).collect();
+    let ends = hash_some_with(unit, &begun, 1).into_iter().zip(&begun);
+    ends.map(|(hash, (input, _))| hash.unwrap_or_else(|begun| begun.finish(input))).collect()
+}
+
+/// How far the hash of one input has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    state: State,
+    /// Blocks that are done.
+    blocks: usize,
+}
+
+impl Default for Begun {
+    fn default() -> Self {
+        Self { state: INITIAL, blocks: 0 }
+    }
+}
+
+impl Begun {
+    fn part<'a>(&self, input: &'a [u8]) -> Part<'a> {
+        Part { state: self.state, blocks: &input.as_chunks().0[self.blocks..] }
+    }
+
+    fn finish(self, input: &[u8]) -> [u8; 32] {
+        let (blocks, rest) = input.as_chunks::<BLOCK>();
+        finish(advance_one(self.state, &blocks[self.blocks..]), rest, input.len() as u64)
+    }
+}
+
+/// Hashes side by side until fewer than `least` inputs are on their way: those are to be continued with others beside
+/// them, since a lane that is empty costs as much as a full one. In order; `Err` with how far it came.
+pub(super) fn hash_some(inputs: &[(&[u8], Begun)], least: usize) -> Vec<Result<[u8; 32], Begun>> {
+    hash_some_with(Unit::of_this_processor(), inputs, least)
+}
+
+fn hash_some_with(unit: Unit, inputs: &[(&[u8], Begun)], least: usize) -> Vec<Result<[u8; 32], Begun>> {
+    let parts: Vec<_> = inputs.iter().map(|(input, begun)| begun.part(input)).collect();
+    let ends = advance_some(unit, &parts, least).into_iter().zip(inputs);
+    ends.map(|(Part { state, blocks }, (input, _))| {
+        let (all, rest) = input.as_chunks::<BLOCK>();
+        match blocks.len() {
+            0 => Ok(finish(state, rest, input.len() as u64)),
+            left => Err(Begun { state, blocks: all.len() - left }),
+        }
+    })
+    .collect()
 }
 
 /// Hashes of several streams of which a part each is at hand at a time.
@@ -121,18 +175,27 @@ struct Part<'a> {
 
 /// The states after all blocks of each part.
 fn advance(unit: Unit, parts: &[Part<'_>]) -> Vec<State> {
+    advance_some(unit, parts, 1).into_iter().map(|part| part.state).collect()
+}
+
+/// What is left of each part when fewer than `least` have any blocks left; one after the other, where that is as fast,
+/// leaves none.
+fn advance_some<'a>(unit: Unit, parts: &[Part<'a>], least: usize) -> Vec<Part<'a>> {
     let mut lanes = Lanes::new(parts);
     match unit {
-        Unit::Single => {}
+        Unit::Single => lanes.run_singly(),
         #[cfg(target_arch = "x86_64")]
-        Unit::Lanes8 => lanes.run::<8>(lanes_8::compress, WORTH_LANES),
+        Unit::Lanes8 => lanes.run::<8>(lanes_8::compress, WORTH_LANES.max(least)),
         #[cfg(target_arch = "x86_64")]
         Unit::Lanes16 => {
-            lanes.run::<16>(lanes_16::compress, lanes_8_wide::LANES + 1);
-            lanes.run::<8>(lanes_8_wide::compress, WORTH_LANES);
+            lanes.run::<16>(lanes_16::compress, least.max(lanes_8_wide::LANES + 1));
+            lanes.run::<8>(lanes_8_wide::compress, WORTH_LANES.max(least));
         }
     }
-    lanes.finish()
+    if least <= WORTH_LANES {
+        lanes.run_singly();
+    }
+    lanes.parts
 }
 
 fn advance_one(mut state: State, blocks: &[[u8; BLOCK]]) -> State {
@@ -195,9 +258,11 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// What is left one after the other, and all states.
-    fn finish(self) -> Vec<State> {
-        self.parts.into_iter().map(|part| advance_one(part.state, part.blocks)).collect()
+    /// What is left, one after the other.
+    fn run_singly(&mut self) {
+        for part in &mut self.parts {
+            *part = Part { state: advance_one(part.state, part.blocks), blocks: &[] };
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Packs under construction: workers add sealed blobs; a pack that is full goes to the storing threads.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +13,11 @@ use super::tree::BlobId;
 use super::{BlobKind, Inner, guarded};
 use crate::site::StagedObject;
 
-/// A pack is closed when it has so many bytes; less in unit tests, which want several packs of few bytes.
-const PACK_TARGET: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
+/// A pack is closed when it has so many bytes: a small backup's packs are small, so that the last of them, which nothing
+/// else is done beside, get their names soon. Less in unit tests, which want several packs of few bytes.
+const PACK_TARGET: RangeInclusive<u64> = if cfg!(test) { 1 << 20..=1 << 20 } else { 4 << 20..=16 << 20 };
+/// Between the two, a pack has this part of what was stored so far.
+const PACK_SHARE: u64 = 32;
 /// The same where a pack has to be held in memory until it is stored.
 const PACK_TARGET_IN_MEMORY: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 
@@ -34,16 +38,22 @@ pub(super) enum Body {
 pub(super) struct UnnamedPack {
     pub(super) body: Body,
     pub(super) size: u64,
+    /// It is full with so many bytes.
+    target: u64,
     pub(super) entries: Vec<PackEntry>,
 }
 
 impl UnnamedPack {
-    fn begin(inner: &Inner) -> Result<Self, RepositoryError> {
-        let body = match inner.store.stage()? {
-            Some(object) => Body::Staged { object, written: Box::new(Xxh3::new()) },
-            None => Body::Memory(Vec::new()),
+    /// After so many bytes of other packs.
+    fn begin(inner: &Inner, packed: u64) -> Result<Self, RepositoryError> {
+        let (body, target) = match inner.store.stage()? {
+            Some(object) => {
+                let target = (packed / PACK_SHARE).clamp(*PACK_TARGET.start(), *PACK_TARGET.end());
+                (Body::Staged { object, written: Box::new(Xxh3::new()) }, target)
+            }
+            None => (Body::Memory(Vec::new()), PACK_TARGET_IN_MEMORY),
         };
-        Ok(Self { body, size: 0, entries: Vec::new() })
+        Ok(Self { body, size: 0, target, entries: Vec::new() })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RepositoryError> {
@@ -65,8 +75,7 @@ impl UnnamedPack {
     }
 
     fn is_full(&self) -> bool {
-        let target = if matches!(self.body, Body::Memory(_)) { PACK_TARGET_IN_MEMORY } else { PACK_TARGET };
-        self.size >= target || self.entries.len() >= ENTRIES_MAX
+        self.size >= self.target || self.entries.len() >= ENTRIES_MAX
     }
 
     /// Adds the header: nothing more can be added.
@@ -83,13 +92,22 @@ pub(super) struct Packer {
     data: Mutex<Option<UnnamedPack>>,
     trees: Mutex<Option<UnnamedPack>>,
     storing: Storing,
+    /// Bytes of packs that were closed.
+    packed: AtomicU64,
     new_blobs: AtomicU64,
 }
 
 impl Packer {
     pub(super) fn start(inner: Arc<Inner>) -> Result<Self, RepositoryError> {
         let storing = Storing::start(Arc::clone(&inner))?;
-        Ok(Self { inner, data: Mutex::default(), trees: Mutex::default(), storing, new_blobs: AtomicU64::new(0) })
+        Ok(Self {
+            inner,
+            data: Mutex::default(),
+            trees: Mutex::default(),
+            storing,
+            packed: AtomicU64::new(0),
+            new_blobs: AtomicU64::new(0),
+        })
     }
 
     /// Adds a sealed blob; hands the pack on when that fills it. `uncompressed` as in [`PackEntry`].
@@ -104,7 +122,7 @@ impl Packer {
         let mut place = guarded(self.open_pack(kind));
         let mut pack = match place.take() {
             Some(pack) => pack,
-            None => UnnamedPack::begin(&self.inner)?,
+            None => UnnamedPack::begin(&self.inner, self.packed.load(Ordering::Relaxed))?,
         };
         let offset = u32::try_from(pack.size).map_err(too_long)?;
         let length = u32::try_from(sealed.len()).map_err(too_long)?;
@@ -116,6 +134,7 @@ impl Packer {
             return Ok(());
         }
         drop(place);
+        self.packed.fetch_add(pack.size, Ordering::Relaxed);
         self.storing.hand_over(pack.close(&self.inner)?)
     }
 

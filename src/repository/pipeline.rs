@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::hash::LANES_MAX;
+use super::hash::{self, Begun, LANES_MAX};
 use super::tree::BlobId;
 use super::{BlobKind, guarded};
 
@@ -14,12 +14,17 @@ const BUDGET: usize = 14 << 20;
 
 /// Most chunks that are named together: those beyond the lanes take the place of those that end early.
 const BATCH_MAX: usize = 2 * LANES_MAX;
+/// So many bytes that wait for names are named without waiting for more: the other half is being stored meanwhile.
+const WAITING_MAX: usize = BUDGET / 2;
+/// With fewer lanes in use than this the rest is left to be continued beside others.
+const LANES_WORTH: usize = 6;
 /// So long a worker with nothing else to do lets chunks gather.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// A chunk whose name is not known yet.
 pub(super) struct Unnamed {
     pub(super) plain: Vec<u8>,
+    pub(super) begun: Begun,
     pub(super) place: Place,
     pub(super) permit: Permit,
 }
@@ -34,18 +39,30 @@ pub(super) struct Job {
 
 /// What a worker does next.
 pub(super) enum Task {
-    /// Give these their names, side by side.
-    Name(Vec<Unnamed>),
+    /// Give these their names, side by side, as long as at least so many are on their way.
+    Name { chunks: Vec<Unnamed>, least: usize },
     Store(Job),
 }
 
 #[derive(Default)]
 struct Queued {
     unnamed: VecDeque<Unnamed>,
+    /// Bytes of them.
+    waiting: usize,
     jobs: VecDeque<Job>,
     /// Workers that are naming chunks and may queue jobs yet.
     naming: usize,
     closed: bool,
+}
+
+impl Queued {
+    fn begin_naming(&mut self, least: usize) -> Task {
+        self.naming += 1;
+        let count = self.unnamed.len().min(BATCH_MAX);
+        let chunks: Vec<Unnamed> = self.unnamed.drain(..count).collect();
+        self.waiting -= chunks.iter().map(|chunk| chunk.plain.len()).sum::<usize>();
+        Task::Name { chunks, least }
+    }
 }
 
 /// The queues before the workers. Bounded by the permits that everything in them holds.
@@ -61,7 +78,9 @@ fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, 
 
 impl Queue {
     pub(super) fn push_unnamed(&self, chunk: Unnamed) {
-        guarded(&self.queued).unnamed.push_back(chunk);
+        let mut queued = guarded(&self.queued);
+        queued.waiting += chunk.plain.len();
+        queued.unnamed.push_back(chunk);
         self.changed.notify_one();
     }
 
@@ -73,15 +92,19 @@ impl Queue {
     /// The next task; `None` when the queue is closed and nothing can come any more.
     ///
     /// Naming comes first when the lanes can be filled: somebody waits for names. Otherwise chunks gather while blobs
-    /// are stored, and are named when nothing else is to be done and no more come.
+    /// are stored, and are named when there are enough bytes of them, or nothing else is to be done and no more come.
     pub(super) fn take(&self) -> Option<Task> {
+        let lanes = hash::lanes();
         let mut queued = guarded(&self.queued);
         let mut patience = None;
         loop {
             let unnamed = queued.unnamed.len();
-            if unnamed >= LANES_MAX || (patience == Some(unnamed) && unnamed > 0) {
-                queued.naming += 1;
-                return Some(Task::Name(queued.unnamed.drain(..unnamed.min(BATCH_MAX)).collect()));
+            let enough = unnamed >= lanes || (queued.naming == 0 && queued.waiting >= WAITING_MAX);
+            let no_more = queued.naming == 0 && unnamed > 0 && patience == Some(unnamed);
+            if enough || no_more {
+                // No more than there are: one at least must get its name.
+                let least = if enough { LANES_WORTH.min(unnamed) } else { 1 };
+                return Some(queued.begin_naming(least));
             }
             if let Some(job) = queued.jobs.pop_front() {
                 return Some(Task::Store(job));
@@ -89,7 +112,7 @@ impl Queue {
             if queued.closed && queued.naming == 0 && unnamed == 0 {
                 return None;
             }
-            if unnamed == 0 {
+            if unnamed == 0 || queued.naming > 0 {
                 queued = wait(&self.changed, queued);
                 continue;
             }
@@ -100,9 +123,14 @@ impl Queue {
         }
     }
 
-    /// A worker is through with [`Task::Name`].
-    pub(super) fn named(&self) {
-        guarded(&self.queued).naming -= 1;
+    /// A worker is through with [`Task::Name`]; these have no names yet and come first the next time.
+    pub(super) fn named(&self, unfinished: Vec<Unnamed>) {
+        let mut queued = guarded(&self.queued);
+        queued.naming -= 1;
+        for chunk in unfinished.into_iter().rev() {
+            queued.waiting += chunk.plain.len();
+            queued.unnamed.push_front(chunk);
+        }
         self.changed.notify_all();
     }
 

@@ -31,8 +31,8 @@ use crate::site::{StagedObject, StoreErrorKind};
 const INDEX_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 /// ...or so many blobs have none yet.
 const INDEX_BLOBS: usize = 50_000;
-/// Staged packs that get their names together.
-const NAMED_TOGETHER: usize = 4;
+/// Staged packs that get their names together: as many as the narrower lanes take.
+const NAMED_TOGETHER: usize = 8;
 /// Bytes of each that are read at a time.
 const WINDOW: usize = 128 << 10;
 
@@ -141,7 +141,7 @@ impl Shared {
     }
 
     fn store(&self, pack: UnnamedPack) -> Result<(), RepositoryError> {
-        let UnnamedPack { body, size, entries } = pack;
+        let UnnamedPack { body, size, entries, .. } = pack;
         match body {
             Body::Memory(bytes) => {
                 let id = BlobId(crypto::sha256(&bytes));

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use super::chunker::{self, ChunkBuffer, Gear};
 use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
-use super::hash;
+use super::hash::{self, Begun};
 use super::index::Index;
 use super::pack;
 use super::packer::Packer;
@@ -191,6 +191,12 @@ impl Drop for BlobWriter {
     }
 }
 
+/// A fault of the program ends the backup, not the thread: others wait for what it would have done.
+fn guard<T>(work: impl FnOnce() -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
+    let panicked = |_| RepositoryError::machine("a thread that stores blobs has met a fault of the program");
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(panicked(payload)))
+}
+
 /// Reads up to [`SMALL`] bytes; true when the stream ends within them.
 fn read_small(reader: &mut dyn Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
     const STEP: usize = 16 << 10;
@@ -256,7 +262,8 @@ impl Shared {
             }
             length => {
                 let permit = self.budget.acquire(length);
-                self.queue.push_unnamed(Unnamed { plain, place: names.expect(), permit });
+                let (begun, place) = (Begun::default(), names.expect());
+                self.queue.push_unnamed(Unnamed { plain, begun, place, permit });
             }
         }
         Ok(())
@@ -285,36 +292,44 @@ impl Shared {
             }
         };
         while let Some(task) = self.queue.take() {
-            let naming = matches!(task, Task::Name(_));
-            let compressor = compressor.as_mut().filter(|_| !self.failed.load(Ordering::Acquire));
-            let done = catch_unwind(AssertUnwindSafe(|| compressor.map_or(Ok(()), |with| self.carry_out(with, task))));
-            if naming {
-                self.queue.named();
+            let going = !self.failed.load(Ordering::Acquire);
+            match (task, compressor.as_mut().filter(|_| going)) {
+                (Task::Name { chunks, least }, compressor) => {
+                    let named = compressor.map(|_| guard(|| Ok(self.name(chunks, least))));
+                    self.queue.named(self.outcome(named).unwrap_or_default());
+                }
+                (Task::Store(job), compressor) => {
+                    let stored = compressor.map(|compressor| guard(|| self.store(compressor, job)));
+                    self.outcome(stored);
+                }
             }
-            let panicked = || RepositoryError::machine("a thread that stores blobs has met a fault of the program");
-            done.unwrap_or_else(|_| Err(panicked())).unwrap_or_else(|error| self.fail(error));
         }
     }
 
-    fn carry_out(&self, compressor: &mut Compressor, task: Task) -> Result<(), RepositoryError> {
-        match task {
-            Task::Name(chunks) => {
-                self.name(chunks);
-                Ok(())
-            }
-            Task::Store(job) => self.store(compressor, job),
-        }
+    /// Notes a failure; `None` for it and for what was not tried.
+    fn outcome<T>(&self, result: Option<Result<T, RepositoryError>>) -> Option<T> {
+        result?.map_err(|error| self.fail(error)).ok()
     }
 
-    fn name(&self, chunks: Vec<Unnamed>) {
-        let hashes = hash::hash_many(&chunks.iter().map(|chunk| &chunk.plain[..]).collect::<Vec<_>>());
-        for (Unnamed { plain, place, permit }, hash) in chunks.into_iter().zip(hashes) {
-            let id = BlobId(hash);
-            place.fill(id);
+    /// Names chunks side by side; gives back those that are to be continued.
+    fn name(&self, chunks: Vec<Unnamed>, least: usize) -> Vec<Unnamed> {
+        let inputs: Vec<_> = chunks.iter().map(|chunk| (&chunk.plain[..], chunk.begun)).collect();
+        let ends = hash::hash_some(&inputs, least);
+        let mut unfinished = Vec::new();
+        for (chunk, end) in chunks.into_iter().zip(ends) {
+            let id = match end {
+                Ok(hash) => BlobId(hash),
+                Err(begun) => {
+                    unfinished.push(Unnamed { begun, ..chunk });
+                    continue;
+                }
+            };
+            chunk.place.fill(id);
             if self.is_new(BlobKind::Data, id) {
-                self.queue.push_job(Job { kind: BlobKind::Data, id, plain, permit });
+                self.queue.push_job(Job { kind: BlobKind::Data, id, plain: chunk.plain, permit: chunk.permit });
             }
         }
+        unfinished
     }
 
     fn store(&self, compressor: &mut Compressor, job: Job) -> Result<(), RepositoryError> {
