@@ -20,8 +20,14 @@ use constants::INITIAL;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
-/// With fewer inputs left than this, one after the other is faster: a block in all lanes takes as long as one alone.
-const WORTH_LANES: usize = 2;
+/// With fewer inputs than this, sixteen lanes are slower than eight that are full: a block in all lanes takes as long
+/// as one alone.
+#[cfg(target_arch = "x86_64")]
+const WORTH_16: usize = 13;
+/// With fewer inputs than this, one after the other is faster than eight lanes of AVX2. Those of AVX-512 are faster
+/// even for one.
+#[cfg(target_arch = "x86_64")]
+const WORTH_8: usize = 2;
 
 /// Most inputs that any processor hashes side by side.
 pub(super) const LANES_MAX: usize = 16;
@@ -80,7 +86,7 @@ pub(super) fn hash_many(inputs: &[&[u8]]) -> Vec<[u8; 32]> {
 }
 
 fn hash_with(unit: Unit, inputs: &[&[u8]]) -> Vec<[u8; 32]> {
-    if unit == Unit::Single || inputs.len() < WORTH_LANES {
+    if unit == Unit::Single {
         return inputs.iter().map(|input| Sha256::digest(input).into()).collect();
     }
     let begun: Vec<_> = inputs.iter().map(|input| (*input, Begun::default())).collect();
@@ -178,22 +184,24 @@ fn advance(unit: Unit, parts: &[Part<'_>]) -> Vec<State> {
     advance_some(unit, parts, 1).into_iter().map(|part| part.state).collect()
 }
 
-/// What is left of each part when fewer than `least` have any blocks left; one after the other, where that is as fast,
-/// leaves none.
+/// What is left of each part when fewer than `least`, but at least one, have any blocks left. One after the other, where
+/// that is as fast, leaves none.
 fn advance_some<'a>(unit: Unit, parts: &[Part<'a>], least: usize) -> Vec<Part<'a>> {
     let mut lanes = Lanes::new(parts);
     match unit {
         Unit::Single => lanes.run_singly(),
         #[cfg(target_arch = "x86_64")]
-        Unit::Lanes8 => lanes.run::<8>(lanes_8::compress, WORTH_LANES.max(least)),
+        Unit::Lanes8 => {
+            lanes.run::<8>(lanes_8::compress, WORTH_8.max(least));
+            if least <= WORTH_8 {
+                lanes.run_singly();
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         Unit::Lanes16 => {
-            lanes.run::<16>(lanes_16::compress, least.max(lanes_8_wide::LANES + 1));
-            lanes.run::<8>(lanes_8_wide::compress, WORTH_LANES.max(least));
+            lanes.run::<16>(lanes_16::compress, WORTH_16.max(least));
+            lanes.run::<8>(lanes_8_wide::compress, least);
         }
-    }
-    if least <= WORTH_LANES {
-        lanes.run_singly();
     }
     lanes.parts
 }
@@ -206,19 +214,18 @@ fn advance_one(mut state: State, blocks: &[[u8; BLOCK]]) -> State {
 /// Parts on their way.
 struct Lanes<'a> {
     parts: Vec<Part<'a>>,
-    /// Numbers of those with blocks to come, the longest last: at the end all lanes run dry at about the same time.
+    /// Numbers of those with blocks to come.
     waiting: Vec<usize>,
 }
 
 impl<'a> Lanes<'a> {
     fn new(parts: &[Part<'a>]) -> Self {
-        let mut waiting: Vec<usize> = (0..parts.len()).filter(|number| !parts[*number].blocks.is_empty()).collect();
-        waiting.sort_by_key(|number| parts[*number].blocks.len());
+        let waiting = (0..parts.len()).filter(|number| !parts[*number].blocks.is_empty()).collect();
         Self { parts: parts.to_vec(), waiting }
     }
 
-    /// `L` parts at once, who ends makes room for the next, until fewer than `least` are left. `compress` advances all
-    /// lanes by so many blocks each.
+    /// `L` parts at once, the longest first, who ends makes room for the next, until fewer than `least` are left.
+    /// `compress` advances all lanes by so many blocks each.
     #[cfg(target_arch = "x86_64")]
     fn run<const L: usize>(
         &mut self,
@@ -227,6 +234,8 @@ impl<'a> Lanes<'a> {
     ) {
         let mut states = INITIAL.map(|word| [word; L]);
         let mut lanes: [Option<usize>; L] = [None; L];
+        let parts = &self.parts;
+        self.waiting.sort_by_key(|number| parts[*number].blocks.len());
         loop {
             for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
                 *lane = self.waiting.pop();
@@ -235,7 +244,7 @@ impl<'a> Lanes<'a> {
                 }
             }
             let running = lanes.iter().flatten().count();
-            if running < least {
+            if running < least.max(1) {
                 for (at, number) in lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, (*lane)?))) {
                     self.parts[number].state = lane_of(&states, at);
                     self.waiting.push(number);

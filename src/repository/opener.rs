@@ -14,7 +14,7 @@ use crate::site::StoreError;
 
 /// Memory of all threads that open blobs at the same time, in bytes: what is fetched and what it decompresses to. One
 /// blob that needs more than a thread's share is opened by itself.
-const MEMORY: usize = 36 << 20;
+const MEMORY: usize = 56 << 20;
 /// Blobs of one stretch: small ones are a lot of work in few bytes, which the threads share.
 const BLOBS_MAX: usize = 1024;
 /// Unwanted bytes between two wanted blobs that are fetched rather than asking twice.
