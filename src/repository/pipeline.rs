@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::hash::{self, Begun, LANES_MAX};
+use super::hash::{self, Begun, LANES_MAX, LANES_WORTH};
 use super::tree::BlobId;
 use super::{BlobKind, guarded};
 
@@ -16,8 +16,6 @@ const BUDGET: usize = 14 << 20;
 const BATCH_MAX: usize = 2 * LANES_MAX;
 /// So many bytes that wait for names are named without waiting for more: the other half is being stored meanwhile.
 const WAITING_MAX: usize = BUDGET / 2;
-/// With fewer lanes in use than this the rest is left to be continued beside others.
-const LANES_WORTH: usize = 6;
 /// So long a worker with nothing else to do lets chunks gather.
 const GATHER: Duration = Duration::from_millis(2);
 
@@ -40,7 +38,10 @@ pub(super) struct Job {
 /// What a worker does next.
 pub(super) enum Task {
     /// Give these their names, side by side, as long as at least so many are on their way.
-    Name { chunks: Vec<Unnamed>, least: usize },
+    Name {
+        chunks: Vec<Unnamed>,
+        least: usize,
+    },
     Store(Job),
 }
 

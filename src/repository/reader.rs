@@ -78,8 +78,8 @@ impl BlobReader {
     /// packs; calls `sink` from worker threads with the position in `wanted` and the plain text or the error for that
     /// blob. A blob that is wanted several times is opened once. Stops early when `sink` returns false.
     ///
-    /// Memory: 36 MiB for all threads together, 20 bytes for each wanted blob, and one plain blob that is larger than a
-    /// thread's share of the 36 MiB for each of at most 8 threads.
+    /// Memory: 48 MiB for all threads together, a few blobs for each, 20 bytes for each wanted blob, and one plain blob that is larger than a
+    /// thread's share of the 48 MiB for each of at most 8 threads.
     pub fn read_many(&self, wanted: &[BlobId], sink: &BlobSink<'_>) {
         let (places, unknown) = self.places(wanted);
         for position in unknown {
@@ -88,16 +88,21 @@ impl BlobReader {
             }
         }
         let threads = opener::threads(places.len());
-        let stretches = stretches(&places, Share::of(threads));
+        let bytes = |at: &Place| u64::from(at.spot.length) + u64::from(at.spot.uncompressed);
+        let share = Share::of(threads, places.iter().map(bytes).sum());
+        let stretches = stretches(&places, share);
+        let loads = loads(&stretches, share);
         let reading = Reading {
             reader: self,
             wanted,
             places: &places,
             stretches: &stretches,
+            loads: &loads,
+            share,
             sink,
             stopped: AtomicBool::new(false),
         };
-        let (next, threads) = (AtomicUsize::new(0), threads.min(stretches.len()));
+        let (next, threads) = (AtomicUsize::new(0), threads.min(loads.len()));
         let work = || reading.work(&next, threads);
         std::thread::scope(|scope| {
             for _ in 1..threads {
@@ -137,8 +142,11 @@ struct Place {
     position: u32,
 }
 
-/// Cuts places into stretches that are fetched at once: numbers of places, and bytes of their pack.
-fn stretches(places: &[Place], share: Share) -> Vec<(Range<usize>, Range<u64>)> {
+/// Places that are fetched at once: their numbers, and where they lie in their pack.
+type Piece = (Range<usize>, Stretch);
+
+/// Cuts places into stretches.
+fn stretches(places: &[Place], share: Share) -> Vec<Piece> {
     let mut stretches = Vec::new();
     let (mut begin, mut stretch) = (0, Stretch::default());
     for (number, Place { spot, .. }) in places.iter().enumerate() {
@@ -151,15 +159,27 @@ fn stretches(places: &[Place], share: Share) -> Vec<(Range<usize>, Range<u64>)> 
             continue;
         }
         if number > 0 {
-            stretches.push((begin..number, stretch.range()));
+            stretches.push((begin..number, stretch));
         }
         (begin, stretch) = (number, Stretch::default());
         stretch.take(share, spot.offset, spot.length, spot.uncompressed);
     }
     if !places.is_empty() {
-        stretches.push((begin..places.len(), stretch.range()));
+        stretches.push((begin..places.len(), stretch));
     }
     stretches
+}
+
+/// Numbers of the stretches that a thread opens together, so that many blobs are hashed side by side.
+fn loads(stretches: &[Piece], share: Share) -> Vec<Range<usize>> {
+    let mut loads = Vec::new();
+    let mut begin = 0;
+    while begin < stretches.len() {
+        let end = begin + Stretch::count_at_once(share, stretches[begin..].iter().map(|(_, stretch)| stretch));
+        loads.push(begin..end);
+        begin = end;
+    }
+    loads
 }
 
 /// What the threads of one [`BlobReader::read_many`] share.
@@ -167,53 +187,59 @@ struct Reading<'a> {
     reader: &'a BlobReader,
     wanted: &'a [BlobId],
     places: &'a [Place],
-    stretches: &'a [(Range<usize>, Range<u64>)],
+    stretches: &'a [Piece],
+    loads: &'a [Range<usize>],
+    share: Share,
     sink: &'a BlobSink<'a>,
     stopped: AtomicBool,
 }
 
 impl Reading<'_> {
     fn work(&self, next: &AtomicUsize, threads: usize) {
-        let shared = &self.reader.shared;
-        let (mut opener, share) = (Opener::new(&shared.inner), Share::of(opener::threads(self.places.len())));
-        let mut entries = Vec::new();
+        let mut opener = Opener::new(&self.reader.shared.inner);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((numbers, range)) = self.stretches.get(number) else { return };
-            if self.stopped.load(Ordering::Relaxed) {
+            let load = self.loads.get(number).filter(|_| !self.stopped.load(Ordering::Relaxed));
+            let Some(load) = load else {
+                opener.tell_all(&mut |place, plain| self.hand_over(place, plain));
                 return;
+            };
+            self.announce(self.loads.get(number + threads));
+            for stretch in &self.stretches[load.clone()] {
+                self.fetch(&mut opener, stretch);
             }
-            if let Some((numbers, range)) = self.stretches.get(number + threads) {
-                let pack = shared.index.pack_id(self.places[numbers.start].spot.pack);
-                shared.inner.store.will_read(&pack::key_of(&pack), range.clone());
-            }
-            self.deliver(&mut opener, share, &mut entries, &self.places[numbers.clone()], range);
+            opener.tell(&mut |place, plain| self.hand_over(place, plain));
         }
     }
 
-    /// Opens one stretch and hands its blobs to the sink.
-    fn deliver(
-        &self,
-        opener: &mut Opener<'_>,
-        share: Share,
-        entries: &mut Vec<PackEntry>,
-        places: &[Place],
-        range: &Range<u64>,
-    ) {
-        let same = |left: &Place, right: &Place| left.spot.offset == right.spot.offset;
-        let Some(first) = places.first() else { return };
-        let pack = self.reader.shared.index.pack_id(first.spot.pack);
-        entries.clear();
-        entries.extend(places.chunk_by(same).map(|group| self.entry(&group[0])));
-        let mut groups = places.chunk_by(same);
-        if share.holds(first.spot.length, first.spot.uncompressed) {
-            let mut each =
-                |_: usize, plain: Option<&[u8]>| groups.next().is_some_and(|group| self.hand_over(group, plain));
-            // A store's error costs nothing here: what was not delivered is read by itself below.
-            let _ = opener.open(&pack, range.clone(), entries, &mut each);
+    /// Tells the store what will be read next.
+    fn announce(&self, load: Option<&Range<usize>>) {
+        let shared = &self.reader.shared;
+        for (numbers, stretch) in load.into_iter().flat_map(|load| &self.stretches[load.clone()]) {
+            let pack = shared.index.pack_id(self.places[numbers.start].spot.pack);
+            shared.inner.store.will_read(&pack::key_of(&pack), stretch.range());
         }
-        for group in groups {
-            if self.stopped.load(Ordering::Relaxed) || !self.hand_over(group, None) {
+    }
+
+    /// Fetches one stretch. What cannot be had so, or is too large to be opened with others, is handed over by itself.
+    fn fetch(&self, opener: &mut Opener<'_>, (numbers, stretch): &Piece) {
+        let groups = || self.places[numbers.clone()].chunk_by(|left, right| left.spot.offset == right.spot.offset);
+        let mut at = numbers.start;
+        let blobs: Vec<(usize, PackEntry)> = groups()
+            .map(|group| {
+                let first = (at, self.entry(&group[0]));
+                at += group.len();
+                first
+            })
+            .collect();
+        let Some((_, entry)) = blobs.first() else { return };
+        let pack = self.reader.shared.index.pack_id(self.places[numbers.start].spot.pack);
+        let together = self.share.holds(entry.length, entry.uncompressed);
+        if together && opener.fetch(&pack, stretch.range(), blobs.iter().map(|(at, entry)| (*at, entry))).is_ok() {
+            return;
+        }
+        for (place, _) in blobs {
+            if self.stopped.load(Ordering::Relaxed) || !self.hand_over(place, None) {
                 return;
             }
         }
@@ -224,19 +250,21 @@ impl Reading<'_> {
         PackEntry { kind: BlobKind::Data, id: self.wanted[place.position as usize], offset, length, uncompressed }
     }
 
-    /// Gives one blob to all positions that want it. One that could not be opened here is read by itself: that finds
-    /// another copy, or the words for what is wrong.
-    fn hand_over(&self, places: &[Place], plain: Option<&[u8]>) -> bool {
-        let Some(first) = places.first() else { return true };
-        let alone = plain.is_none().then(|| self.reader.read(BlobKind::Data, &self.wanted[first.position as usize]));
-        for place in places {
+    /// Gives one blob to all positions that want it, of which the first has this place. One that could not be opened
+    /// with others is read by itself: that finds another copy, or the words for what is wrong.
+    fn hand_over(&self, place: usize, plain: Option<&[u8]>) -> bool {
+        let spot = self.places[place].spot;
+        let same = |at: &&Place| (at.spot.pack, at.spot.offset) == (spot.pack, spot.offset);
+        let id = &self.wanted[self.places[place].position as usize];
+        let alone = plain.is_none().then(|| self.reader.read(BlobKind::Data, id));
+        for at in self.places[place..].iter().take_while(same) {
             let outcome = match (plain, &alone) {
                 (Some(plain), _) => Ok(plain),
                 (None, Some(Ok(plain))) => Ok(&plain[..]),
                 (None, Some(Err(error))) => Err(error.clone()),
                 (None, None) => return true,
             };
-            if self.stopped.load(Ordering::Relaxed) || !(self.sink)(place.position as usize, outcome) {
+            if self.stopped.load(Ordering::Relaxed) || !(self.sink)(at.position as usize, outcome) {
                 self.stopped.store(true, Ordering::Relaxed);
                 return false;
             }

@@ -22,7 +22,7 @@ pub(super) fn choose(mut packs: Vec<KnownPack>, percent: u8, seed: u64) -> Vec<K
     packs
 }
 
-/// Reads packs whole and checks header and every blob. Memory: 36 MiB for all threads together, one header for each, and a
+/// Reads packs whole and checks header and every blob. Memory: 48 MiB for all threads together, one header for each, and a
 /// blob that is larger than a thread's share.
 pub(super) fn read_packs(
     inner: &Inner,
@@ -33,10 +33,11 @@ pub(super) fn read_packs(
     progress.begin("reading packs", Some(packs.iter().map(|pack| pack.size).sum()));
     let (next, bytes_read, found) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
     let threads = opener::threads(packs.len());
+    let share = Share::of(threads, u64::MAX);
     let work = || {
         let mut opener = Opener::new(inner);
         while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (read, damage) = PackReading::new(inner, pack).read(&mut opener, Share::of(threads));
+            let (read, damage) = PackReading::new(inner, pack).read(&mut opener, share);
             bytes_read.fetch_add(read, Ordering::Relaxed);
             guarded(&found).extend(damage);
             progress.advance(pack.size);
@@ -150,9 +151,11 @@ impl<'a> PackReading<'a> {
                     lost.extend(pack::open_blob(&self.inner.key, one, sealed).is_err().then_some(one));
                 })
             }
-            _ => opener.open(&self.pack.id, range.clone(), blobs, &mut |number, plain| {
-                lost.extend(plain.is_none().then(|| &blobs[number]));
-                true
+            _ => opener.fetch(&self.pack.id, range.clone(), blobs.iter().enumerate()).map(|()| {
+                opener.tell_all(&mut |number, plain| {
+                    lost.extend(plain.is_none().then(|| &blobs[number]));
+                    true
+                });
             }),
         };
         match opened {
