@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::Chunking;
 use super::crypto::SealKey;
+use super::tree::BlobId;
 
 /// Dense data is cut finely up to this place in a file, in bytes.
 const FINE_UNTIL: u64 = 4 << 30;
@@ -27,6 +28,9 @@ const MOST: usize = 8 << 20;
 const READ_AHEAD: usize = 2 << 20;
 /// Bytes of a chunk's beginning that say what it is.
 const SAMPLE: usize = 4096;
+
+/// The end of an earlier version of a content stays a blob of its own when it has so many bytes.
+pub const TAIL_KEPT: usize = 256 << 10;
 
 /// Least, average and most bytes of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +107,46 @@ impl Gear {
     }
 }
 
+/// A blob of an earlier version of the content. At most [`MOST`] bytes, and more than none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Earlier {
+    pub(super) id: BlobId,
+    pub(super) length: usize,
+}
+
+/// The blobs of an earlier version, in the order of their places.
+pub(super) struct EarlierBlobs<'a> {
+    ids: &'a [BlobId],
+    /// Where the first of `ids` lay.
+    position: u64,
+}
+
+impl<'a> EarlierBlobs<'a> {
+    pub(super) fn of(chunking: Chunking<'a>) -> Self {
+        let ids = if let Chunking::Like(ids) = chunking { ids } else { &[] };
+        Self { ids, position: 0 }
+    }
+
+    /// The blob that began here, if it is worth to be kept: the end of a file may be so short that it is better stored
+    /// again with what follows. `length_of` gives the plain length of a blob that is stored.
+    pub(super) fn at(&mut self, position: u64, length_of: impl Fn(&BlobId) -> Option<u64>) -> Option<Earlier> {
+        while let [id, rest @ ..] = self.ids {
+            let length = length_of(id).filter(|length| (1..=MOST as u64).contains(length));
+            match length {
+                // From here on nobody knows where anything lay.
+                None => self.ids = &[],
+                Some(length) if self.position < position => (self.ids, self.position) = (rest, self.position + length),
+                Some(length) => {
+                    let length = usize::try_from(length).ok()?;
+                    let worth = self.position == position && (length >= TAIL_KEPT || !rest.is_empty());
+                    return worth.then_some(Earlier { id: *id, length });
+                }
+            }
+        }
+        None
+    }
+}
+
 /// The stretch of a stream that is being cut; its memory is kept and used again. At most 8 MiB, usually 2.
 #[derive(Default)]
 pub(super) struct ChunkBuffer {
@@ -130,16 +174,34 @@ impl ChunkBuffer {
         }
     }
 
-    /// The next chunk of the stream, `None` at its end.
-    pub(super) fn next(&mut self, reader: &mut dyn Read, chunking: Chunking, gear: &Gear) -> io::Result<Option<&[u8]>> {
+    /// The next chunk of the stream, `None` at its end. `earlier` is what an earlier version had at this place.
+    pub(super) fn next(
+        &mut self,
+        reader: &mut dyn Read,
+        chunking: Chunking<'_>,
+        earlier: Option<Earlier>,
+        gear: &Gear,
+    ) -> io::Result<Option<&[u8]>> {
         let length = match chunking {
-            Chunking::Content => self.find_boundary(reader, gear)?,
             Chunking::Fixed(block) => self.fill(reader, block.clamp(1, MOST))?.min(block.clamp(1, MOST)),
+            Chunking::Content | Chunking::Like(_) => {
+                let found = self.find_boundary(reader, gear)?;
+                match earlier.filter(|earlier| earlier.length != found) {
+                    Some(earlier) if self.holds(reader, earlier)? => earlier.length,
+                    _ => found,
+                }
+            }
         };
         let start = self.start;
         self.start += length;
         self.position += length as u64;
         Ok((length > 0).then(|| &self.bytes[start..start + length]))
+    }
+
+    /// Whether the next bytes are those of an earlier blob.
+    fn holds(&mut self, reader: &mut dyn Read, Earlier { id, length }: Earlier) -> io::Result<bool> {
+        let available = self.fill(reader, length)?;
+        Ok(available >= length && BlobId::of(&self.bytes[self.start..self.start + length]) == id)
     }
 
     /// Bytes of the next chunk. A cut before the end of what is read is final: more bytes would not move it.
@@ -198,10 +260,10 @@ mod tests {
         std::iter::repeat_with(next).take(length).collect()
     }
 
-    fn cut_all(bytes: &[u8], chunking: Chunking, gear: &Gear) -> Vec<Vec<u8>> {
+    fn cut_all(bytes: &[u8], chunking: Chunking<'_>, gear: &Gear) -> Vec<Vec<u8>> {
         let (mut reader, mut buffer, mut chunks) = (bytes, ChunkBuffer::default(), Vec::new());
         buffer.begin(&[]);
-        while let Some(chunk) = buffer.next(&mut reader, chunking, gear).unwrap() {
+        while let Some(chunk) = buffer.next(&mut reader, chunking, None, gear).unwrap() {
             chunks.push(chunk.to_vec());
         }
         chunks
@@ -222,6 +284,23 @@ mod tests {
         let other = cut_all(&before, Chunking::Content, &Gear::keyed(&SealKey::generate().unwrap()));
         assert!(other.iter().filter(|chunk| old.contains(chunk)).count() <= 1);
         assert_eq!(cut_all(&before, Chunking::Content, &Gear::keyed(&key)), old);
+    }
+
+    #[test]
+    fn earlier_blobs_are_found_by_their_place_alone() {
+        let ids: Vec<BlobId> = (0..4).map(|number| BlobId([number; 32])).collect();
+        let lengths = [300 << 10, 10, 300 << 10, 20];
+        let known = |id: &BlobId| Some(lengths[usize::from(id.0[0])]);
+        let all = |chunking| EarlierBlobs::of(chunking);
+        let found = |number: usize| Some(Earlier { id: ids[number], length: lengths[number] as usize });
+        let mut earlier = all(Chunking::Like(&ids));
+        assert_eq!(earlier.at(0, known), found(0));
+        assert_eq!(earlier.at(5, known), None);
+        assert_eq!(earlier.at(300 << 10, known), found(1), "one in the middle, however short");
+        assert_eq!(earlier.at((300 << 10) + 10, known), found(2), "a place that was passed over");
+        assert_eq!(earlier.at((600 << 10) + 10, known), None, "an end too short to be kept");
+        assert_eq!(all(Chunking::Content).at(0, known), None);
+        assert_eq!(all(Chunking::Like(&ids)).at(0, |_| None), None, "a blob that is gone");
     }
 
     #[test]

@@ -14,8 +14,6 @@ mod lanes_8;
 #[cfg(target_arch = "x86_64")]
 mod lanes_8_wide;
 
-use sha2::{Digest, Sha256};
-
 use constants::INITIAL;
 
 /// Bytes of a block.
@@ -228,7 +226,7 @@ impl<'a> Lanes<'a> {
                 }
             }
             let running = lanes.iter().flatten().count();
-            if running < least.max(1) {
+            if running < least.clamp(1, L) {
                 for (at, number) in lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, (*lane)?))) {
                     self.parts[number].state = lane_of(&states, at);
                     self.waiting.push(number);
@@ -290,6 +288,7 @@ fn finish(mut state: State, rest: &[u8], length: u64) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 

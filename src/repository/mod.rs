@@ -63,6 +63,7 @@ use crate::site::{ObjectStore, PutMode, StoreErrorKind};
 use config::Config;
 use crypto::SealKey;
 
+pub use chunker::TAIL_KEPT;
 pub use error::{ContentError, RepositoryError};
 pub use lock::LockGuard;
 pub use reader::{BlobReader, BlobSink};
@@ -89,9 +90,12 @@ pub enum BlobKind {
 
 /// How chunk boundaries are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunking {
+pub enum Chunking<'a> {
     /// By content, keyed from the master key.
     Content,
+    /// By content, but where these blobs of an earlier version lie, as long as the bytes are the same: a file that grew
+    /// keeps the blob that once was its end.
+    Like(&'a [BlobId]),
     /// Fixed, aligned blocks of this many bytes: disk images.
     Fixed(usize),
 }

@@ -380,3 +380,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_grew_keeps_the_blob_that_was_its_end() {
+    let repository = create(&MemoryStore::sound());
+    let pieces: Vec<u8> = noise(8 << 20).into_iter().map(|byte| b'a' + byte % 26).collect();
+    let store = |length: usize, chunking: Chunking<'_>| {
+        let writer = writer(&repository);
+        let stored = writer.store_content(&mut &pieces[..length], chunking).unwrap();
+        writer.finish().unwrap();
+        stored
+    };
+    let length_of = |id: &BlobId| repository.reader().unwrap().length(BlobKind::Data, id).unwrap();
+    let mut length = 5 << 20;
+    let mut earlier = store(length, Chunking::Content);
+    let mut ends_kept = 0;
+    for _ in 0..4 {
+        length += 300 << 10;
+        let stored = store(length, Chunking::Like(&earlier.blobs));
+        let kept = stored.blobs.iter().zip(&earlier.blobs).take_while(|(now, then)| now == then).count();
+        let end_is_kept = length_of(earlier.blobs.last().unwrap()) >= TAIL_KEPT as u64;
+        ends_kept += usize::from(end_is_kept);
+        assert_eq!(kept, earlier.blobs.len() - usize::from(!end_is_kept));
+        earlier = stored;
+    }
+    assert!(ends_kept >= 2, "{ends_kept}");
+    let reader = repository.reader().unwrap();
+    let read: Vec<u8> = earlier.blobs.iter().flat_map(|id| reader.read(BlobKind::Data, id).unwrap()).collect();
+    assert!(read == pieces[..length]);
+    // What an earlier version says is a proposal only.
+    let writer = writer(&repository);
+    let other = writer.store_content(&mut &pieces[1..length], Chunking::Like(&earlier.blobs)).unwrap();
+    writer.finish().unwrap();
+    let read: Vec<u8> =
+        other.blobs.iter().flat_map(|id| repository.reader().unwrap().read(BlobKind::Data, id).unwrap()).collect();
+    assert!(read == pieces[1..length]);
+}

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::chunker::{self, ChunkBuffer, Gear};
+use super::chunker::{self, ChunkBuffer, EarlierBlobs, Gear};
 use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
 use super::hash::{self, Begun};
@@ -103,12 +103,12 @@ impl BlobWriter {
 
     /// Chunks, hashes, deduplicates and stores a stream. Returns when the stream is read and its blobs have names;
     /// durable after [`BlobWriter::finish`]. A fixed block is at least 1 byte and at most 8 MiB.
-    pub fn store_content(&self, reader: &mut dyn Read, chunking: Chunking) -> Result<StoredContent, ContentError> {
+    pub fn store_content(&self, reader: &mut dyn Read, chunking: Chunking<'_>) -> Result<StoredContent, ContentError> {
         let mut first = Vec::new();
         let small = read_small(reader, &mut first).map_err(ContentError::Source)?;
         let names = Arc::new(Names::default());
         let bytes = match chunking {
-            Chunking::Content if small => {
+            Chunking::Content | Chunking::Like(_) if small => {
                 let bytes = first.len() as u64;
                 self.shared.take_chunk(&names, first)?;
                 bytes
@@ -129,12 +129,16 @@ impl BlobWriter {
     fn store_chunks(
         &self,
         reader: &mut dyn Read,
-        chunking: Chunking,
+        chunking: Chunking<'_>,
         buffer: &mut ChunkBuffer,
         names: &Arc<Names>,
     ) -> Result<u64, ContentError> {
-        let mut bytes = 0;
-        while let Some(chunk) = buffer.next(reader, chunking, &self.shared.gear).map_err(ContentError::Source)? {
+        let (mut bytes, mut earlier) = (0, EarlierBlobs::of(chunking));
+        let length_of = |id: &BlobId| self.shared.index.spot(BlobKind::Data, id).map(|spot| spot.plain_length());
+        loop {
+            let before = earlier.at(bytes, length_of);
+            let next = buffer.next(reader, chunking, before, &self.shared.gear).map_err(ContentError::Source)?;
+            let Some(chunk) = next else { return Ok(bytes) };
             bytes += chunk.len() as u64;
             match self.shared.zero_id(chunk) {
                 Some(id) => {
@@ -145,7 +149,6 @@ impl BlobWriter {
                 None => self.shared.take_chunk(names, chunk.to_vec())?,
             }
         }
-        Ok(bytes)
     }
 
     /// Stores one directory. Nodes are sorted by name here.

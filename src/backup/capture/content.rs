@@ -42,7 +42,7 @@ pub(super) struct ReadContent {
 pub(super) fn store_settled(
     session: &Session<'_>,
     file: &File,
-    chunking: Chunking,
+    chunking: Chunking<'_>,
     stability: Stability,
 ) -> Result<ReadContent, Trouble> {
     let mut read = store_once(session, file, chunking, stability)?;
@@ -59,7 +59,7 @@ pub(super) fn store_settled(
 fn store_once(
     session: &Session<'_>,
     file: &File,
-    chunking: Chunking,
+    chunking: Chunking<'_>,
     stability: Stability,
 ) -> Result<ReadContent, Trouble> {
     let before = fstat(file).map_err(unreadable)?;
@@ -75,7 +75,7 @@ pub(super) fn store_from(
     file: &File,
     before: Stat,
     prefix: StoredContent,
-    chunking: Chunking,
+    chunking: Chunking<'_>,
     stability: Stability,
 ) -> Result<ReadContent, Trouble> {
     let size = size_of(&before);
@@ -96,7 +96,7 @@ pub(super) fn store_range(
     file: &File,
     range: Range<u64>,
     sparse: bool,
-    chunking: Chunking,
+    chunking: Chunking<'_>,
 ) -> Result<StoredContent, Trouble> {
     if range.is_empty() {
         return Ok(StoredContent::default());

@@ -109,7 +109,8 @@ fn capture_file(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Troubl
         node.content = known;
         session.progress.advance(node.size);
     } else {
-        let read = store_file(session, place, &file, (&stat, &node), Chunking::Content)?;
+        let chunking = place.earlier.map_or(Chunking::Content, |earlier| Chunking::Like(&earlier.content));
+        let read = store_file(session, place, &file, (&stat, &node), chunking)?;
         if read.changed {
             session.miss(place.path, "it changed while it was read, each of 3 times");
         }

@@ -1,9 +1,9 @@
 //! A log that only grew is read from where the earlier point ends; one that was renamed is not read again.
 //!
 //! Where an earlier version of the file is known, its last blob and its first one are read from the file and hashed. If
-//! both are what the earlier point holds, the content up to the last blob is kept, and the file is read from the start
-//! of that blob: boundaries are found from a blob's own bytes, so they come out as a whole read would cut them. If
-//! anything differs, the file is read whole.
+//! both are what the earlier point holds, its content is kept and the file is read from where it ends, or from the start
+//! of the last blob when that is short. Boundaries come out as a whole read would cut them: that also keeps the blobs of
+//! the earlier version. If anything differs, the file is read whole.
 //!
 //! What that cannot see is a change between the first blob and the last that left both as they were. So from time to
 //! time everything is read whole and compared with what would have been kept; a difference is told and recorded.
@@ -19,7 +19,7 @@ use super::entry::Place;
 use super::log_history::EarlierVersion;
 use super::metadata::size_of;
 use super::session::{Session, Trouble};
-use crate::repository::{BlobId, Chunking, Node, StoredContent};
+use crate::repository::{BlobId, Chunking, Node, StoredContent, TAIL_KEPT};
 
 /// A last blob shorter than this proves little alone: the one before it is compared too.
 const TAIL_MIN: u64 = 64 << 10;
@@ -38,18 +38,18 @@ pub(super) fn store_file(
     place: &Place<'_>,
     file: &File,
     (stat, node): (&Stat, &Node),
-    chunking: Chunking,
+    chunking: Chunking<'_>,
 ) -> Result<ReadContent, Trouble> {
     let whole = || store_settled(session, file, chunking, place.stability);
     let Some(claim) = Claim::find(session, place, file, node) else { return whole() };
     if session.reads_whole {
-        let read = whole()?;
+        let read = store_settled(session, file, Chunking::Like(&claim.ids()), place.stability)?;
         if !read.changed {
             claim.judge(session, place.path, file, &read.content);
         }
         return Ok(read);
     }
-    let read = claim.store_rest(session, file, stat, chunking)?;
+    let read = claim.store_rest(session, file, stat)?;
     if read.changed { whole() } else { Ok(read) }
 }
 
@@ -71,12 +71,17 @@ impl Claim {
         let blobs = extents(session, &earlier.node)?;
         let kept = match plausible(&earlier, now)? {
             Growth::None => blobs.len(),
+            Growth::Appended if blobs.last().is_some_and(|(_, length, _)| *length >= TAIL_KEPT as u64) => blobs.len(),
             Growth::Appended => blobs.len() - 1,
         };
         let claim = Self { blobs, kept };
         // Without a full read such a file would not even have come here.
         let is_trusted = !earlier.renamed && session.looks_unchanged(now, &earlier.node);
         (is_trusted || claim.is_proven(session, file)).then_some(claim)
+    }
+
+    fn ids(&self) -> Vec<BlobId> {
+        self.blobs.iter().map(|(_, _, id)| *id).collect()
     }
 
     /// Whether the ends of the claimed content are what the file holds there.
@@ -89,18 +94,12 @@ impl Claim {
     }
 
     /// Reads what follows the kept blobs, up to the size in `stat`.
-    fn store_rest(
-        &self,
-        session: &Session<'_>,
-        file: &File,
-        stat: &Stat,
-        chunking: Chunking,
-    ) -> Result<ReadContent, Trouble> {
+    fn store_rest(&self, session: &Session<'_>, file: &File, stat: &Stat) -> Result<ReadContent, Trouble> {
         let kept = &self.blobs[..self.kept];
         let start = kept.last().map_or(0, |(offset, length, _)| offset + length);
         session.progress.advance(start);
         let prefix = StoredContent { blobs: kept.iter().map(|(_, _, id)| *id).collect(), bytes: start };
-        store_from(session, file, *stat, prefix, chunking, Stability::AppendOnly)
+        store_from(session, file, *stat, prefix, Chunking::Content, Stability::AppendOnly)
     }
 
     /// Tells when what would have been kept is not what the file was found to hold.

@@ -64,7 +64,7 @@ pub(super) fn capture_sqlite(session: Session<'_>, path: &str) -> Result<Capture
 
 /// SQLite updates its pages in place, so blocks at fixed places find again all that did not change; small blocks keep
 /// the cost of one changed page small, larger ones keep a large database's index of blocks within memory.
-fn block_size(size: u64) -> Chunking {
+fn block_size(size: u64) -> Chunking<'static> {
     const KIB: usize = 1024;
     const GIB: u64 = 1024 * 1024 * 1024;
     Chunking::Fixed(match size {

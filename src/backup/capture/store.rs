@@ -10,7 +10,7 @@ use crate::repository::{
 /// Where content and directories go.
 pub(super) trait ContentStore: Sync {
     /// As [`BlobWriter::store_content`].
-    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking) -> Result<StoredContent, ContentError>;
+    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking<'_>) -> Result<StoredContent, ContentError>;
     /// As [`BlobWriter::store_tree`].
     fn store_tree(&self, nodes: Vec<Node>) -> Result<BlobId, RepositoryError>;
     /// Whether this data blob is stored already.
@@ -28,7 +28,7 @@ pub(super) trait EarlierTrees: Sync {
 }
 
 impl ContentStore for BlobWriter {
-    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking) -> Result<StoredContent, ContentError> {
+    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking<'_>) -> Result<StoredContent, ContentError> {
         BlobWriter::store_content(self, reader, chunking)
     }
 

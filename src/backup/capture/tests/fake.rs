@@ -33,7 +33,7 @@ pub(super) struct FakeStore<'a> {
 }
 
 impl ContentStore for FakeStore<'_> {
-    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking) -> Result<StoredContent, ContentError> {
+    fn store_content(&self, reader: &mut dyn Read, chunking: Chunking<'_>) -> Result<StoredContent, ContentError> {
         let number = self.contents_read.fetch_add(1, Ordering::SeqCst) + 1;
         if self.full_from.is_some_and(|from| number >= from) {
             return Err(RepositoryError::Damaged("the disk of the repository is full".to_owned()).into());
