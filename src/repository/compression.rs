@@ -1,5 +1,6 @@
 //! zstd, bounded on both sides: what does not shrink stays as it is, and what is read never grows beyond its limit.
 
+use std::cell::RefCell;
 use std::io;
 
 use zstd::zstd_safe::{CParameter, Strategy};
@@ -29,6 +30,11 @@ pub(super) const PLAIN_LIMIT: usize = 1 << 30;
 
 /// Most bytes that one compressed byte can stand for: a block of 128 KiB takes at least 4 bytes.
 const MOST_GROWTH: usize = 32 << 10;
+
+thread_local! {
+    /// A context for each thread that reads blobs one by one: to make one costs as much as to decompress a small tree.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Compresses with contexts that are kept; one per thread.
 pub(super) struct Compressor {
@@ -106,8 +112,14 @@ pub(super) fn decompress_exactly(compressed: &[u8], length: usize) -> Result<Vec
     if length > compressed.len().saturating_mul(MOST_GROWTH) {
         return Err(format!("its {} bytes cannot hold the {length} that it says it holds", compressed.len()));
     }
-    let plain =
-        zstd::bulk::decompress(compressed, length).map_err(|error| format!("it does not decompress: {error}"))?;
+    let plain = DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(compressed, length)
+    });
+    let plain = plain.map_err(|error| format!("it does not decompress: {error}"))?;
     if plain.len() != length {
         return Err(format!("it decompresses to {} bytes instead of {length}", plain.len()));
     }

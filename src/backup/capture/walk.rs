@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, statat};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, fstat, statat};
 use rustix::io::Errno;
 
 use super::content::Stability;
@@ -27,6 +27,9 @@ use super::session::{Session, Trouble, lock};
 use super::stack::Stack;
 use super::trees::{Captive, open_parent};
 use crate::repository::{BlobId, Node, NodeKind, RepositoryError};
+
+/// Bytes of a directory that are asked for at once; any name fits.
+const LISTED_AT_ONCE: usize = 32 << 10;
 
 /// Work for a thread.
 enum Job {
@@ -166,18 +169,20 @@ impl Walk<'_> {
     /// it was seen.
     fn list(&self, directory: Arc<Directory>) {
         let mut names = Vec::new();
-        match Dir::read_from(&directory.fd) {
-            Ok(entries) => {
-                for entry in entries {
-                    match entry {
-                        Ok(entry) => names.push((entry.file_name().to_owned(), entry.file_type())),
-                        Err(error) => self.note(&directory.path, describe(error, "listed to its end")),
-                    }
+        let mut buffer = Vec::with_capacity(LISTED_AT_ONCE);
+        let mut entries = RawDir::new(&directory.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => names.push((entry.file_name().to_owned(), entry.file_type())),
+                // It was removed meanwhile, and so was all that was in it.
+                Err(Errno::NOENT) => break,
+                Err(error) => {
+                    self.note(&directory.path, describe(error, "listed to its end"));
+                    break;
                 }
             }
-            Err(error) => self.note(&directory.path, describe(error, "listed")),
         }
-        names.retain(|(name, _)| !matches!(name.to_bytes(), b"." | b".."));
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let (mut below, mut entries) = (Vec::new(), Vec::new());
         let mut path = join(&directory.path, b"");
