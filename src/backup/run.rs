@@ -156,9 +156,9 @@ fn read_source_blocking(
 ) -> Result<Attempted<SourceRead>> {
     let earlier = newest_point(system, source)?;
     let scratch = system.state.fresh_scratch(run.id())?;
-    let reader = repository.reader()?;
     // Capture reports the bytes that it reads; the writer would count them again.
-    let writer = repository.writer(Arc::new(WarningsOnly(Arc::clone(&system.progress))))?;
+    let progress = Arc::new(WarningsOnly(Arc::clone(&system.progress)));
+    let (reader, writer) = repository.reader_and_writer(progress)?;
     let data_time = run.now();
     let clock_suspect = system.clock_suspect(data_time);
     system.progress.begin(&format!("backing up {}", source.name), earlier.as_ref().map(|point| point.bytes));

@@ -208,7 +208,22 @@ impl Repository {
     /// are warned of; packs that no other index names then get a new one, so that nothing is lost with them. Blobs of packs
     /// that are lost or cut count as not stored: no new point may rely on them.
     pub fn writer(&self, progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
+        self.writer_with(index_file::load(&self.inner, true)?, progress)
+    }
+
+    /// As [`Repository::reader`] and [`Repository::writer`], with the index loaded once for both.
+    pub fn reader_and_writer(&self, progress: Arc<dyn Progress>) -> Result<(BlobReader, BlobWriter), RepositoryError> {
         let loaded = index_file::load(&self.inner, true)?;
+        let to_read = loaded.index.clone().with(&loaded.marked);
+        let writer = self.writer_with(loaded, progress)?;
+        Ok((BlobReader::new(Arc::clone(&self.inner), to_read), writer))
+    }
+
+    fn writer_with(
+        &self,
+        loaded: index_file::Loaded,
+        progress: Arc<dyn Progress>,
+    ) -> Result<BlobWriter, RepositoryError> {
         for damage in &loaded.damage {
             progress.warn(damage);
         }

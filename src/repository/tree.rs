@@ -9,6 +9,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobId(pub [u8; 32]);
 
+/// What each character is worth as a lower-case hexadecimal digit; 255 for none. A look at a table, since an index and
+/// trees have an id for every blob.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+};
+
 impl BlobId {
     /// The id of a plain text.
     pub fn of(plain: &[u8]) -> Self {
@@ -17,9 +29,14 @@ impl BlobId {
 
     /// From 64 hexadecimal digits, lower case as the format writes them.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(Self(bytes))
+        let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+        let (mut bytes, mut wrong) = ([0; 32], 0);
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+            *byte = high << 4 | low;
+            wrong |= high | low;
+        }
+        (wrong <= 0xf).then_some(Self(bytes))
     }
 }
 
@@ -97,4 +114,26 @@ pub struct Node {
     pub content: Vec<BlobId>,
     /// Tree of a directory.
     pub subtree: Option<BlobId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::BlobId;
+
+    proptest! {
+        #[test]
+        fn ids_survive_as_digits_and_one_wrong_digit_is_seen(bytes: [u8; 32], at in 0..64_usize, other: char) {
+            let text = BlobId(bytes).to_string();
+            prop_assert_eq!(BlobId::from_hex(&text), Some(BlobId(bytes)));
+            let mut characters: Vec<char> = text.chars().collect();
+            characters[at] = other;
+            let changed: String = characters.into_iter().collect();
+            let is_digit = matches!(other, '0'..='9' | 'a'..='f');
+            prop_assert_eq!(BlobId::from_hex(&changed).is_some(), is_digit);
+            prop_assert_eq!(BlobId::from_hex(&text[1..]), None);
+            prop_assert_eq!(BlobId::from_hex(&text.replace(['a', 'b', 'c'], "A")).is_some(), !text.contains(['a', 'b', 'c']));
+        }
+    }
 }

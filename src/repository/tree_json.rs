@@ -2,6 +2,8 @@
 //!
 //! Fields that are not listed here (`generic_attributes`, `error`) are ignored when read and are not written.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,32 +25,35 @@ mod go_mode {
 }
 
 #[derive(Serialize, Deserialize)]
-struct TreeJson {
-    nodes: Option<Vec<NodeJson>>,
+struct TreeJson<'a> {
+    #[serde(borrow)]
+    nodes: Option<Vec<NodeJson<'a>>>,
 }
 
-/// Fields in restic's order.
+/// Fields in restic's order. Texts are borrowed where they have no escapes: a backup of what did not change reads a
+/// node for every file.
 #[derive(Serialize, Deserialize)]
-struct NodeJson {
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
+struct NodeJson<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero_u32")]
     mode: u32,
-    #[serde(default)]
-    mtime: String,
-    #[serde(default)]
-    atime: String,
-    #[serde(default)]
-    ctime: String,
+    #[serde(default, borrow)]
+    mtime: Cow<'a, str>,
+    #[serde(default, borrow)]
+    atime: Cow<'a, str>,
+    #[serde(default, borrow)]
+    ctime: Cow<'a, str>,
     #[serde(default)]
     uid: u32,
     #[serde(default)]
     gid: u32,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    user: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    group: String,
+    #[serde(default, borrow, skip_serializing_if = "is_empty")]
+    user: Cow<'a, str>,
+    #[serde(default, borrow, skip_serializing_if = "is_empty")]
+    group: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
     inode: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -57,8 +62,8 @@ struct NodeJson {
     size: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     links: u64,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    linktarget: String,
+    #[serde(default, borrow, skip_serializing_if = "is_empty")]
+    linktarget: Cow<'a, str>,
     /// A link target that is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     linktarget_raw: Option<Base64>,
@@ -81,6 +86,11 @@ struct AttributeJson {
     name_raw: Option<Base64>,
 }
 
+#[allow(clippy::ptr_arg, reason = "serde asks for this signature")]
+fn is_empty(text: &Cow<'_, str>) -> bool {
+    text.is_empty()
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
@@ -95,7 +105,7 @@ fn is_zero_u32(value: &u32) -> bool {
 pub(super) fn encode(mut nodes: Vec<Node>) -> Result<Vec<u8>, String> {
     nodes.sort_by(|left, right| left.name.cmp(&right.name));
     check_names(&nodes)?;
-    let nodes = nodes.into_iter().map(to_json).collect();
+    let nodes = nodes.iter().map(to_json).collect();
     let json = serde_json::to_vec(&TreeJson { nodes: Some(nodes) }).map_err(|error| error.to_string())?;
     let mut escaped = escape_as_go(&json);
     escaped.push(b'\n');
@@ -118,7 +128,9 @@ fn escape_as_go(json: &[u8]) -> Vec<u8> {
 
 /// Reads a tree; the error says what breaks the rules.
 pub(super) fn decode(plain: &[u8]) -> Result<Vec<Node>, String> {
-    let json: TreeJson = serde_json::from_slice(plain).map_err(|error| error.to_string())?;
+    // Looked through as a whole, faster than text by text.
+    let plain = std::str::from_utf8(plain).map_err(|error| error.to_string())?;
+    let json: TreeJson<'_> = serde_json::from_str(plain).map_err(|error| error.to_string())?;
     let nodes: Vec<Node> = json.nodes.unwrap_or_default().into_iter().map(from_json).collect::<Result<_, _>>()?;
     check_names(&nodes)?;
     Ok(nodes)
@@ -143,30 +155,30 @@ fn check_name(name: &[u8]) -> Result<(), String> {
     if sound { Ok(()) } else { Err(format!("{:?} is no name of a file", quote(&name[..name.len().min(300)]))) }
 }
 
-fn to_json(node: Node) -> NodeJson {
-    let mode = go_mode(node.kind, node.mode);
-    let target = node.link_target.unwrap_or_default();
-    let is_file = node.kind == NodeKind::File;
+fn to_json(node: &Node) -> NodeJson<'_> {
+    let target = node.link_target.as_deref().unwrap_or_default();
+    let modified = time_text(node.modified);
+    let accessed = if node.accessed == node.modified { modified.clone() } else { time_text(node.accessed) };
     NodeJson {
-        name: quote(&node.name),
-        kind: kind_name(node.kind).to_owned(),
-        mode,
-        mtime: time_text(node.modified),
-        atime: time_text(node.accessed),
-        ctime: time_text(node.changed),
+        name: quote(&node.name).into(),
+        kind: kind_name(node.kind).into(),
+        mode: go_mode(node.kind, node.mode),
+        mtime: modified.into(),
+        atime: accessed.into(),
+        ctime: time_text(node.changed).into(),
         uid: node.uid,
         gid: node.gid,
-        user: node.user,
-        group: node.group,
+        user: node.user.as_str().into(),
+        group: node.group.as_str().into(),
         inode: node.inode,
         device_id: node.device_id,
         size: node.size,
         links: node.links,
-        linktarget: String::from_utf8_lossy(&target).into_owned(),
-        linktarget_raw: raw_if_not_text(&target),
-        extended_attributes: (!node.xattrs.is_empty()).then(|| node.xattrs.into_iter().map(attribute_json).collect()),
+        linktarget: String::from_utf8_lossy(target),
+        linktarget_raw: raw_if_not_text(target),
+        extended_attributes: (!node.xattrs.is_empty()).then(|| node.xattrs.iter().map(attribute_json).collect()),
         device: node.device,
-        content: is_file.then_some(node.content),
+        content: (node.kind == NodeKind::File).then(|| node.content.clone()),
         subtree: node.subtree,
     }
 }
@@ -175,34 +187,35 @@ fn raw_if_not_text(bytes: &[u8]) -> Option<Base64> {
     std::str::from_utf8(bytes).is_err().then(|| Base64(bytes.to_vec()))
 }
 
-fn attribute_json((name, value): (Vec<u8>, Vec<u8>)) -> AttributeJson {
+fn attribute_json((name, value): &(Vec<u8>, Vec<u8>)) -> AttributeJson {
     AttributeJson {
-        name: String::from_utf8_lossy(&name).into_owned(),
-        value: Base64(value),
-        name_raw: raw_if_not_text(&name),
+        name: String::from_utf8_lossy(name).into_owned(),
+        value: Base64(value.clone()),
+        name_raw: raw_if_not_text(name),
     }
 }
 
-fn from_json(json: NodeJson) -> Result<Node, String> {
+fn from_json(json: NodeJson<'_>) -> Result<Node, String> {
     let name = unquote(&json.name).ok_or_else(|| format!("the name {:?} is not quoted as it must be", json.name))?;
     let kind = kind_of(&json.kind)
         .ok_or_else(|| format!("the entry {:?} is of the unknown kind {:?}", json.name, json.kind))?;
     if (kind == NodeKind::Directory) != json.subtree.is_some() {
         return Err(format!("the entry {:?} of kind {:?} must not be with or without a tree", json.name, json.kind));
     }
-    let target = json.linktarget_raw.map_or_else(|| json.linktarget.into_bytes(), |raw| raw.0);
+    let target = json.linktarget_raw.map_or_else(|| json.linktarget.into_owned().into_bytes(), |raw| raw.0);
     let mut xattrs: Vec<_> = json.extended_attributes.unwrap_or_default().into_iter().map(attribute).collect();
     xattrs.sort();
+    let modified = time_of(&json.mtime, &json.name)?;
     Ok(Node {
         kind,
         mode: unix_mode(json.mode),
-        modified: time_of(&json.mtime, &json.name)?,
-        accessed: time_of(&json.atime, &json.name)?,
+        modified,
+        accessed: if json.atime == json.mtime { modified } else { time_of(&json.atime, &json.name)? },
         changed: time_of(&json.ctime, &json.name)?,
         uid: json.uid,
         gid: json.gid,
-        user: json.user,
-        group: json.group,
+        user: json.user.into_owned(),
+        group: json.group.into_owned(),
         inode: json.inode,
         device_id: json.device_id,
         size: json.size,

@@ -341,7 +341,7 @@ impl Shared {
         let length = u32::try_from(plain.len()).map_err(too_long)?;
         let compressed = if self.inner.config.version >= 2 {
             let failed = |error| RepositoryError::machine(format!("cannot compress a blob: {error}"));
-            compressor.shrink(&plain).map_err(failed)?
+            compressor.shrink(kind, &plain).map_err(failed)?
         } else {
             None
         };

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::content::Stability;
 use super::grown::store_file;
-use super::metadata::{XattrAccess, kind_of, node_of, read_xattrs, same_version, time_is_clamped};
+use super::metadata::{XattrAccess, is_described_by, kind_of, node_of, read_xattrs, time_is_clamped};
 use super::session::{LinkedFile, Session, Trouble};
 use crate::repository::{Chunking, Node, NodeKind};
 
@@ -26,47 +26,90 @@ pub(super) struct Place<'a> {
     /// Whether a symlink is followed: the configured path alone.
     pub follow: bool,
     pub stability: Stability,
+    /// Called before a read that may take long.
+    pub before_long_read: &'a dyn Fn(),
 }
+
+/// An entry as it was captured.
+pub(super) enum Seen {
+    /// Exactly as the earlier point has it.
+    Same,
+    Node(Box<Node>),
+}
+
+/// A file of so many bytes takes long to read.
+const LONG_READ: u64 = 64 << 10;
 
 /// Captures a file, symlink, device, FIFO or socket and counts it.
 ///
 /// # Errors
 /// The source's side when the entry is not in the point; what is there inexactly is named in the session instead.
-pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Trouble> {
+pub(super) fn capture_entry(session: &Session<'_>, place: &Place<'_>) -> Result<Seen, Trouble> {
+    if let Some(seen) = unchanged_file(session, place) {
+        return Ok(seen);
+    }
     // A look first: opening a FIFO would wait, opening a device could act on it.
     let flags = if place.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
     let stat = statat(place.directory, place.name, flags).map_err(|error| describe(error, "looked at"))?;
-    match kind_of(&stat) {
+    let node = match kind_of(&stat) {
         Some(NodeKind::File) if session.held.contains(stat.st_dev, stat.st_ino) => Err(Trouble::Source(
             "lifeboat itself has this database open: leave it out, or make it a source of kind `sqlite`".to_owned(),
         )),
-        Some(NodeKind::File) => match unchanged_file(session, place, &stat) {
-            Some(node) => Ok(node),
-            None => capture_file(session, place),
-        },
+        Some(NodeKind::File) => capture_file(session, place),
         Some(NodeKind::Directory) => Err(Trouble::Source("it became a directory while it was read".to_owned())),
         Some(_) => capture_special(session, place),
         None => Err(Trouble::Source("it is of a kind this system does not know".to_owned())),
-    }
+    };
+    node.map(|node| Seen::Node(Box::new(node)))
 }
 
 /// A file that nothing happened to since the earlier point: it is not opened for reading. Its extended attributes are
-/// asked for all the same, since what the earlier backup saw of them hung on its rights.
-fn unchanged_file(session: &Session<'_>, place: &Place<'_>, stat: &Stat) -> Option<Node> {
-    let earlier = place.earlier?;
-    let mut node = node_of(place.name.to_bytes(), NodeKind::File, stat, &session.owners);
-    if node.links > 1 || !session.is_unchanged(&node, earlier) {
+/// asked for all the same, since what the earlier backup saw of them hung on its rights. All is asked of one reference,
+/// so that it is all of one inode.
+fn unchanged_file(session: &Session<'_>, place: &Place<'_>) -> Option<Seen> {
+    let earlier = place.earlier.filter(|earlier| earlier.kind == NodeKind::File && earlier.links < 2)?;
+    let reference = open_reference(place).ok()?;
+    let stat = fstat(&reference).ok()?;
+    if session.held.contains(stat.st_dev, stat.st_ino) {
         return None;
     }
-    let reference = open_reference(place).ok()?;
-    if !fstat(&reference).is_ok_and(|now| now.st_ino == stat.st_ino && same_version(stat, &now)) {
+    if !is_described_by(&stat, earlier, &session.owners) {
+        return moved_file(session, place, earlier, (reference, &stat));
+    }
+    if !session.is_unchanged(earlier, earlier) {
+        return None;
+    }
+    let seen = match read_xattrs(XattrAccess::Reference(reference.as_fd())) {
+        Ok(xattrs) if xattrs == earlier.xattrs => Seen::Same,
+        Ok(xattrs) => Seen::Node(Box::new(Node { xattrs, ..earlier.clone() })),
+        Err(reason) => {
+            session.miss(place.path, reason);
+            Seen::Node(Box::new(Node { xattrs: Vec::new(), ..earlier.clone() }))
+        }
+    };
+    note_clamped_time(session, place.path, &stat);
+    session.progress.advance(earlier.size);
+    session.count(earlier, true);
+    Some(seen)
+}
+
+/// An unchanged file of which something is told differently now: the device's number after a restart, the owner's name.
+fn moved_file(
+    session: &Session<'_>,
+    place: &Place<'_>,
+    earlier: &Node,
+    (reference, stat): (OwnedFd, &Stat),
+) -> Option<Seen> {
+    let kind = kind_of(stat).filter(|kind| *kind == NodeKind::File)?;
+    let mut node = node_of(place.name.to_bytes(), kind, stat, &session.owners);
+    if node.links > 1 || !session.is_unchanged(&node, earlier) {
         return None;
     }
     node.content.clone_from(&earlier.content);
     complete(session, place.path, &mut node, stat, XattrAccess::Reference(reference.as_fd()));
     session.progress.advance(node.size);
     session.count(&node, true);
-    Some(node)
+    Some(Seen::Node(Box::new(node)))
 }
 
 /// A mere reference, which neither waits nor acts.
@@ -109,6 +152,9 @@ fn capture_file(session: &Session<'_>, place: &Place<'_>) -> Result<Node, Troubl
         node.content = known;
         session.progress.advance(node.size);
     } else {
+        if node.size >= LONG_READ {
+            (place.before_long_read)();
+        }
         let chunking = place.earlier.map_or(Chunking::Content, |earlier| Chunking::Like(&earlier.content));
         let read = store_file(session, place, &file, (&stat, &node), chunking)?;
         if read.changed {
@@ -158,6 +204,10 @@ pub(super) fn complete(session: &Session<'_>, path: &[u8], node: &mut Node, stat
         Ok(xattrs) => node.xattrs = xattrs,
         Err(reason) => session.miss(path, reason),
     }
+    note_clamped_time(session, path, stat);
+}
+
+fn note_clamped_time(session: &Session<'_>, path: &[u8], stat: &Stat) {
     if time_is_clamped(stat) {
         session.miss(path, "its time lies outside of the years 0 to 9999 and is kept as the nearest of them");
     }

@@ -34,12 +34,12 @@ impl OwnerNames {
         Self { users: read("/etc/passwd"), groups: read("/etc/group") }
     }
 
-    fn user(&self, uid: u32) -> String {
-        self.users.get(&uid).cloned().unwrap_or_default()
+    fn user(&self, uid: u32) -> &str {
+        self.users.get(&uid).map_or("", String::as_str)
     }
 
-    fn group(&self, gid: u32) -> String {
-        self.groups.get(&gid).cloned().unwrap_or_default()
+    fn group(&self, gid: u32) -> &str {
+        self.groups.get(&gid).map_or("", String::as_str)
     }
 }
 
@@ -82,8 +82,8 @@ pub(super) fn node_of(name: &[u8], kind: NodeKind, stat: &Stat, owners: &OwnerNa
         changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
         uid: stat.st_uid,
         gid: stat.st_gid,
-        user: owners.user(stat.st_uid),
-        group: owners.group(stat.st_gid),
+        user: owners.user(stat.st_uid).to_owned(),
+        group: owners.group(stat.st_gid).to_owned(),
         inode: stat.st_ino,
         device_id: stat.st_dev,
         size: if kind == NodeKind::File { size_of(stat) } else { 0 },
@@ -94,6 +94,20 @@ pub(super) fn node_of(name: &[u8], kind: NodeKind, stat: &Stat, owners: &OwnerNa
         content: Vec::new(),
         subtree: None,
     }
+}
+
+/// Whether a file's node is what [`node_of`] would make of this now, name, content and extended attributes aside.
+pub(super) fn is_described_by(stat: &Stat, node: &Node, owners: &OwnerNames) -> bool {
+    let modified = timestamp(stat.st_mtime, stat.st_mtime_nsec);
+    kind_of(stat) == Some(NodeKind::File)
+        && node.kind == NodeKind::File
+        && (node.modified, node.accessed) == (modified, modified)
+        && node.changed == timestamp(stat.st_ctime, stat.st_ctime_nsec)
+        && (node.inode, node.device_id, node.size) == (stat.st_ino, stat.st_dev, size_of(stat))
+        && (node.links, node.mode) == (links_of(stat), stat.st_mode & 0o7777)
+        && (node.uid, node.gid) == (stat.st_uid, stat.st_gid)
+        && (node.user.as_str(), node.group.as_str()) == (owners.user(stat.st_uid), owners.group(stat.st_gid))
+        && (node.link_target.as_deref(), node.device, node.subtree) == (None, 0, None)
 }
 
 #[allow(clippy::unnecessary_cast, reason = "narrower on some processors")]

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `files`, `logs`, `image`, `sqlite` | one source kind each |
-//! | `walk` | directory trees, by descriptors and with several readers |
+//! | `walk`, `directory`, `stack`, `pseudo` | directory trees, by descriptors, with several readers; what holds no data |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
@@ -15,6 +15,7 @@
 //! never taken for each other.
 
 mod content;
+mod directory;
 mod entry;
 mod exclude;
 mod files;
@@ -24,9 +25,11 @@ mod image;
 mod log_history;
 mod logs;
 mod metadata;
+mod pseudo;
 mod session;
 mod single;
 mod sqlite;
+mod stack;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! Walks directory trees and captures what a [`Selection`] takes.
 //!
-//! One thread walks, by directory descriptors and never through a symlink, and hands each entry that is no directory
-//! to a few reading threads. A directory is stored as soon as its last entry is in, by whichever thread brought it:
-//! only directories that are still being read are held in memory, and their number is bounded by the queue and by the
-//! depth of the tree.
+//! By directory descriptors and never through a symlink. Several threads share the work: to list a directory, or to
+//! capture a few of its entries; the newest work comes first, so that the walk is depth first. Each cold directory and
+//! inode is waited for, hence many threads. A directory is stored as soon as its last entry is in, by whichever thread
+//! brought it: held in memory are only directories that are still being read, at most as many at each depth as there
+//! are threads.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,77 +14,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, fstatfs, statat};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, fstat, statat};
 use rustix::io::Errno;
 
 use super::content::Stability;
-use super::entry::{Place, capture_entry, complete, describe, open_quietly};
+use super::directory::{Directory, Entries, Entry, batches};
+use super::entry::{Place, Seen, capture_entry, complete, describe, open_quietly};
 use super::exclude::Selection;
 use super::metadata::{XattrAccess, node_of};
+use super::pseudo::is_pseudo;
 use super::session::{Session, Trouble, lock};
+use super::stack::Stack;
 use super::trees::{Captive, open_parent};
 use crate::repository::{BlobId, Node, NodeKind, RepositoryError};
 
-/// Entries handed out and not yet read; each may hold its directory open.
-const QUEUE: usize = 64;
+/// Bytes of a directory that are asked for at once; any name fits.
+const LISTED_AT_ONCE: usize = 32 << 10;
 
-/// `f_type` of file systems that hold no data but views of the kernel's state: proc, sysfs, devpts, debugfs, tracefs,
-/// securityfs, cgroup 1 and 2, bpf, pstore, efivarfs, configfs, selinuxfs, smackfs, mqueue, binfmt_misc, fusectl,
-/// rpc_pipefs, nsfs, hugetlbfs. From `linux/magic.h`.
-const PSEUDO_FILE_SYSTEMS: [u64; 20] = [
-    0x9fa0,
-    0x6265_6572,
-    0x1cd1,
-    0x6462_6720,
-    0x7472_6163,
-    0x7363_6673,
-    0x27_e0eb,
-    0x6367_7270,
-    0xcafe_4a11,
-    0x6165_676c,
-    0xde5e_81e4,
-    0x6265_6570,
-    0xf97c_ff8c,
-    0x4341_5d53,
-    0x1980_0202,
-    0x4249_4e4d,
-    0x6573_5543,
-    0x6759_6969,
-    0x6e73_6673,
-    0x9584_58f6,
-];
-
-/// A directory that is being read.
-struct Directory {
-    fd: OwnedFd,
-    /// Absolute.
-    path: Vec<u8>,
-    /// Bytes of `path` that are the walk's top.
-    top_length: usize,
-    /// Its own node, without the subtree.
-    node: Node,
-    /// What the earlier point has in it, sorted by name.
-    earlier: Vec<Node>,
-    /// The tree of the earlier point with just these.
-    earlier_tree: Option<BlobId>,
-    captured: Mutex<Vec<Node>>,
-    /// Entries not yet in, and one for the walk itself.
-    outstanding: AtomicUsize,
-    parent: Option<Arc<Directory>>,
-}
-
-/// An entry for a reading thread.
-struct Job {
-    directory: Arc<Directory>,
-    name: CString,
-    follow: bool,
-}
-
-/// A directory on the walk's way and the names in it still to be met.
-struct Frame {
-    directory: Arc<Directory>,
-    names: std::vec::IntoIter<(CString, FileType)>,
+/// Work for a thread.
+enum Job {
+    /// List a directory.
+    List(Arc<Directory>),
+    /// Open and list a directory of this one; whether it may be reached by a symlink.
+    Enter(Arc<Directory>, CString, bool),
+    /// Capture entries of a directory.
+    Capture(Arc<Directory>, Vec<Entry>),
 }
 
 /// Captures the trees below `tops`, each an absolute path without trailing slash, none beneath another.
@@ -106,19 +62,19 @@ pub(super) fn walk(
         captives: Mutex::default(),
         failure: Mutex::default(),
         stopped: AtomicBool::new(false),
+        jobs: Stack::new(),
     };
     raise_open_files_limit();
     std::thread::scope(|scope| {
-        let (jobs, queue) = bounded(QUEUE);
+        let tops_to_come = walk.jobs.busy();
         for _ in 0..session.readers {
-            let queue: Receiver<Job> = queue.clone();
             let walk = &walk;
-            scope.spawn(move || queue.iter().for_each(|job| walk.work(&job)));
+            scope.spawn(move || walk.work());
         }
-        drop(queue);
         for top in tops {
-            walk.start(top, &jobs);
+            walk.start(top);
         }
+        drop(tops_to_come);
     });
     match walk.failure.into_inner().unwrap_or_default() {
         Some(error) => Err(error),
@@ -134,11 +90,12 @@ struct Walk<'a> {
     captives: Mutex<Vec<Captive>>,
     failure: Mutex<Option<RepositoryError>>,
     stopped: AtomicBool,
+    jobs: Stack<Job>,
 }
 
 impl Walk<'_> {
     /// Captures one top: a directory with all beneath it, or a single entry.
-    fn start(&self, top: &[u8], jobs: &Sender<Job>) {
+    fn start(&self, top: &[u8]) {
         let opened = if top == b"/" {
             self.open_top_directory(TopName::Root, top)
         } else {
@@ -148,7 +105,7 @@ impl Walk<'_> {
             }
         };
         match opened {
-            Ok(Some(directory)) => self.descend(directory, jobs),
+            Ok(Some(directory)) => self.jobs.push([Job::List(directory)]),
             Ok(None) => {}
             Err(Trouble::Source(_)) if !exists(top) => self.session.miss(top, "it does not exist"),
             Err(trouble) => self.note(top, trouble),
@@ -169,8 +126,13 @@ impl Walk<'_> {
             earlier: earlier.as_ref(),
             follow: true,
             stability: self.stability,
+            before_long_read: &|| {},
         };
-        let node = capture_entry(self.session, &place)?;
+        let node = match (capture_entry(self.session, &place)?, earlier) {
+            (Seen::Node(node), _) => *node,
+            (Seen::Same, Some(earlier)) => earlier,
+            (Seen::Same, None) => return Ok(None),
+        };
         lock(&self.captives).push(Captive { path: top.to_vec(), node });
         Ok(None)
     }
@@ -189,83 +151,85 @@ impl Walk<'_> {
         Ok(Some(Arc::new(directory)))
     }
 
-    /// Goes through a directory and all beneath it, depth first; a stack of its own bears any depth.
-    fn descend(&self, top: Arc<Directory>, jobs: &Sender<Job>) {
-        let mut stack = vec![self.frame(top)];
-        while let Some(frame) = stack.last_mut() {
+    /// A thread's life. After a failure what waits is taken and left.
+    fn work(&self) {
+        while let Some((job, _busy)) = self.jobs.take() {
             if self.stopped.load(Ordering::Relaxed) {
-                return;
-            }
-            let Some((name, kind)) = frame.names.next() else {
-                if let Some(frame) = stack.pop() {
-                    self.release(frame.directory);
-                }
                 continue;
-            };
-            let directory = Arc::clone(&frame.directory);
-            if let Some(below) = self.meet(&directory, name, kind, jobs) {
-                stack.push(self.frame(below));
+            }
+            match job {
+                Job::List(directory) => self.list(directory),
+                Job::Enter(parent, name, follow) => self.enter(parent, &name, follow),
+                Job::Capture(directory, entries) => self.capture(directory, entries),
             }
         }
     }
 
-    /// Lists a directory. What cannot be listed is named, and the directory kept as far as it was seen.
-    fn frame(&self, directory: Arc<Directory>) -> Frame {
+    /// Lists a directory and hands out what is in it. What cannot be listed is named, and the directory kept as far as
+    /// it was seen.
+    fn list(&self, directory: Arc<Directory>) {
         let mut names = Vec::new();
-        match Dir::read_from(&directory.fd) {
-            Ok(entries) => {
-                for entry in entries {
-                    match entry {
-                        Ok(entry) => names.push((entry.file_name().to_owned(), entry.file_type())),
-                        Err(error) => self.note(&directory.path, describe(error, "listed to its end")),
-                    }
+        let mut buffer = Vec::with_capacity(LISTED_AT_ONCE);
+        let mut entries = RawDir::new(&directory.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => names.push((entry.file_name().to_owned(), entry.file_type())),
+                // It was removed meanwhile, and so was all that was in it.
+                Err(Errno::NOENT) => break,
+                Err(error) => {
+                    self.note(&directory.path, describe(error, "listed to its end"));
+                    break;
                 }
             }
-            Err(error) => self.note(&directory.path, describe(error, "listed")),
         }
-        names.retain(|(name, _)| !matches!(name.to_bytes(), b"." | b".."));
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Frame { directory, names: names.into_iter() }
+        let (mut below, mut entries) = (Vec::new(), Vec::new());
+        let mut path = join(&directory.path, b"");
+        let stem = path.len();
+        for (name, kind) in names {
+            path.truncate(stem);
+            path.extend_from_slice(name.to_bytes());
+            self.meet(&directory, &path, (name, kind), &mut below, &mut entries);
+        }
+        let batches = batches(entries).map(|batch| Job::Capture(Arc::clone(&directory), batch));
+        // The last that is put on the stack is the first that is taken.
+        let jobs: Vec<Job> = below.into_iter().rev().chain(batches).collect();
+        directory.outstanding.fetch_add(jobs.len(), Ordering::AcqRel);
+        self.jobs.push(jobs);
+        self.release(directory);
     }
 
-    /// Hands an entry to a reading thread, or returns the directory it is.
+    /// Adds an entry to the directories to be entered or the others to be captured, or leaves it out.
     fn meet(
         &self,
         directory: &Arc<Directory>,
-        name: CString,
-        kind: FileType,
-        jobs: &Sender<Job>,
-    ) -> Option<Arc<Directory>> {
-        let path = join(&directory.path, name.to_bytes());
-        let follow = self.followed.contains(&path);
-        let enters_link = follow || (kind != FileType::Directory && self.selection.follows(&path));
+        path: &[u8],
+        (name, kind): (CString, FileType),
+        below: &mut Vec<Job>,
+        entries: &mut Vec<Entry>,
+    ) {
+        let follow = self.followed.contains(path);
+        let enters_link = follow || (kind != FileType::Directory && self.selection.follows(path));
         let relative = path.get(directory.top_length..).unwrap_or_default();
         let relative = relative.strip_prefix(b"/").unwrap_or(relative);
         if is_directory(directory, &name, kind, enters_link) {
-            if !self.selection.enters(&path, relative) {
-                return None;
+            if self.selection.enters(path, relative) {
+                below.push(Job::Enter(Arc::clone(directory), name, enters_link));
             }
-            return self.enter(directory, &name, path, enters_link);
+        } else if self.selection.takes(path, relative) {
+            entries.push((name, follow));
         }
-        if self.selection.takes(&path, relative) {
-            directory.outstanding.fetch_add(1, Ordering::AcqRel);
-            let job = Job { directory: Arc::clone(directory), name, follow };
-            if jobs.send(job).is_err() {
-                self.stopped.store(true, Ordering::Relaxed);
-            }
-        }
-        None
     }
 
-    fn enter(&self, parent: &Arc<Directory>, name: &CStr, path: Vec<u8>, follow: bool) -> Option<Arc<Directory>> {
-        parent.outstanding.fetch_add(1, Ordering::AcqRel);
-        match self.open_directory(parent, name, &path, follow) {
-            Ok(Opened::Real(directory)) => return Some(Arc::new(directory)),
-            Ok(Opened::Empty(node)) => self.deliver_empty(parent, node),
+    fn enter(&self, parent: Arc<Directory>, name: &CStr, follow: bool) {
+        let path = join(&parent.path, name.to_bytes());
+        match self.open_directory(&parent, name, &path, follow) {
+            Ok(Opened::Real(directory)) => return self.list(Arc::new(directory)),
+            Ok(Opened::Empty(node)) => self.deliver_empty(&parent, node),
             Err(trouble) => self.note(&path, trouble),
         }
-        self.release(Arc::clone(parent));
-        None
+        self.release(parent);
     }
 
     fn open_directory(
@@ -282,8 +246,7 @@ impl Walk<'_> {
             }
             result => result.map_err(|error| describe(error, "opened"))?,
         };
-        let earlier = parent.earlier.binary_search_by(|node| node.name.as_slice().cmp(name.to_bytes())).ok();
-        let tree = earlier.and_then(|index| parent.earlier[index].subtree);
+        let tree = parent.position(name.to_bytes()).and_then(|index| parent.earlier[index].subtree);
         let is_pseudo = is_mount_point(parent, &fd) && (path == b"/dev" || is_pseudo(&fd));
         let tree = if is_pseudo { None } else { tree };
         let parent = Some(Arc::clone(parent));
@@ -337,36 +300,54 @@ impl Walk<'_> {
             Ok(tree) => {
                 node.subtree = Some(tree);
                 self.session.count(&node, true);
-                lock(&parent.captured).push(node);
+                parent.deliver(node);
             }
             Err(error) => self.stop(error),
         }
     }
 
-    /// A reading thread's part: captures one entry.
-    fn work(&self, job: &Job) {
-        if self.stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let directory = &job.directory;
-        let path = join(&directory.path, job.name.to_bytes());
-        let earlier = directory.earlier.binary_search_by(|node| node.name.as_slice().cmp(job.name.to_bytes())).ok();
-        let place = Place {
-            directory: directory.fd.as_fd(),
-            name: &job.name,
-            path: &path,
-            earlier: earlier.map(|index| &directory.earlier[index]),
-            follow: job.follow,
-            stability: self.stability,
+    /// Captures entries of a directory.
+    fn capture(&self, directory: Arc<Directory>, entries: Vec<Entry>) {
+        let left = RefCell::new(entries.into_iter());
+        // Others take on what would wait behind a long read.
+        let before_long_read = || {
+            let left: Vec<Entry> = left.borrow_mut().by_ref().collect();
+            if !left.is_empty() {
+                directory.outstanding.fetch_add(1, Ordering::AcqRel);
+                self.jobs.push([Job::Capture(Arc::clone(&directory), left)]);
+            }
         };
-        match capture_entry(self.session, &place) {
-            Ok(node) => lock(&directory.captured).push(node),
-            Err(trouble) => self.note(&path, trouble),
+        let mut captured = Entries::default();
+        let mut path = join(&directory.path, b"");
+        let stem = path.len();
+        loop {
+            let Some((name, follow)) = left.borrow_mut().next() else { break };
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            path.truncate(stem);
+            path.extend_from_slice(name.to_bytes());
+            let earlier = directory.position(name.to_bytes());
+            let place = Place {
+                directory: directory.fd.as_fd(),
+                name: &name,
+                path: &path,
+                earlier: earlier.map(|index| &directory.earlier[index]),
+                follow,
+                stability: self.stability,
+                before_long_read: &before_long_read,
+            };
+            match capture_entry(self.session, &place) {
+                Ok(Seen::Same) => captured.same.extend(earlier),
+                Ok(Seen::Node(node)) => captured.others.push(*node),
+                Err(trouble) => self.note(&path, trouble),
+            }
         }
-        self.release(Arc::clone(directory));
+        directory.take_in(captured);
+        self.release(directory);
     }
 
-    /// One entry of a directory is in. The last one stores it, and then its parent if that was the parent's last.
+    /// A piece of a directory's work is done. The last one stores it, and then its parent if that was the parent's last.
     fn release(&self, mut directory: Arc<Directory>) {
         while directory.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
             if self.stopped.load(Ordering::Relaxed) || !self.store(&directory) {
@@ -380,10 +361,11 @@ impl Walk<'_> {
     /// Stores a directory that is complete and hands its node up; `false` when the capture has to end.
     fn store(&self, directory: &Directory) -> bool {
         let captured = std::mem::take(&mut *lock(&directory.captured));
-        if captured.is_empty() && directory.parent.is_some() && !self.selection.keeps_empty_directories() {
+        let is_empty = captured.same.is_empty() && captured.others.is_empty();
+        if is_empty && directory.parent.is_some() && !self.selection.keeps_empty_directories() {
             return true;
         }
-        if captured.is_empty() && directory.parent.is_none() && !directory.earlier.is_empty() {
+        if is_empty && directory.parent.is_none() && !directory.earlier.is_empty() {
             let before = directory.earlier.len();
             let reason = format!("it is empty now and had {before} entries in the point before: is it mounted?");
             self.session.miss(&directory.path, reason);
@@ -398,18 +380,27 @@ impl Walk<'_> {
         let node = Node { subtree: Some(tree), ..directory.node.clone() };
         self.session.count(&node, true);
         match &directory.parent {
-            Some(parent) => lock(&parent.captured).push(node),
+            Some(parent) => parent.deliver(node),
             None => lock(&self.captives).push(Captive { path: directory.path.clone(), node }),
         }
         true
     }
 
     /// Stores a directory's entries; when they are what the earlier point has, its tree is the one.
-    fn store_entries(&self, directory: &Directory, mut captured: Vec<Node>) -> Result<BlobId, RepositoryError> {
-        captured.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    fn store_entries(&self, directory: &Directory, captured: Entries) -> Result<BlobId, RepositoryError> {
+        let Entries { same, others: mut nodes } = captured;
         match directory.earlier_tree {
-            Some(tree) if captured == directory.earlier && self.session.store.contains_tree(&tree) => Ok(tree),
-            _ => self.session.store.store_tree(captured),
+            Some(tree)
+                if nodes.is_empty()
+                    && same.len() == directory.earlier.len()
+                    && self.session.store.contains_tree(&tree) =>
+            {
+                Ok(tree)
+            }
+            _ => {
+                nodes.extend(same.into_iter().map(|index| directory.earlier[index].clone()));
+                self.session.store.store_tree(nodes)
+            }
         }
     }
 
@@ -472,12 +463,6 @@ fn is_directory(directory: &Directory, name: &CStr, kind: FileType, follow: bool
 
 fn is_mount_point(parent: &Directory, fd: &OwnedFd) -> bool {
     fstat(fd).is_ok_and(|stat| stat.st_dev != parent.node.device_id)
-}
-
-fn is_pseudo(fd: &OwnedFd) -> bool {
-    // Wider on some processors than on others; the magic numbers have 32 bits.
-    #[allow(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
-    fstatfs(fd).is_ok_and(|system| PSEUDO_FILE_SYSTEMS.contains(&(system.f_type as u64 & 0xffff_ffff)))
 }
 
 /// An absolute path's bytes as an `OsStr`.
