@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files`, `logs`, `image`, `sqlite` | one source kind each |
 //! | `walk` | directory trees, by descriptors and with several readers |
+//! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
@@ -14,6 +15,7 @@
 //! Trouble of the source names the entry and goes on; trouble of the repository ends the capture at once: the two are
 //! never taken for each other.
 
+mod blocks;
 mod content;
 mod entry;
 mod exclude;
