@@ -6,6 +6,7 @@
 //! | `walk` | directory trees, by descriptors and with several readers |
 //! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
+//! | `holes` | large holes of sparse files |
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
 //! | `single` | one file as a whole source |
@@ -22,6 +23,7 @@ mod exclude;
 mod files;
 mod grown;
 mod held;
+mod holes;
 mod image;
 mod log_history;
 mod logs;
