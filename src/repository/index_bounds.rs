@@ -69,6 +69,7 @@ fn a_repository_of_a_million_blobs_is_opened_within_its_bound() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
+    println!("{said}");
     let grown = said.lines().find_map(|line| line.strip_prefix("grown by KiB: ")).expect("it tells its memory");
     let grown: u64 = grown.parse().unwrap();
     assert!(grown > u64::from(BLOBS) * 48 >> 10, "{grown} KiB are less than the index");
