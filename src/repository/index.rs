@@ -1,4 +1,4 @@
-//! The index in memory: which blob is where in which pack. 48 bytes a blob, 32 a pack.
+//! The index in memory: which blob is where in which pack. 48 bytes a blob, 40 a pack.
 
 use std::collections::HashMap;
 
@@ -217,6 +217,7 @@ impl IndexBuilder {
             renumbered[*old as usize] = new as u32;
         }
         index.packs.sort_unstable();
+        index.packs.shrink_to_fit();
         for entries in [&mut index.data, &mut index.trees] {
             entries.iter_mut().for_each(|entry| entry.pack = renumbered[entry.pack as usize]);
             entries.sort_unstable();
@@ -300,7 +301,16 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_48_bytes() {
-        assert_eq!(size_of::<Entry>(), 48);
+    fn a_million_blobs_take_48_bytes_each_and_a_pack_40() {
+        let mut builder = IndexBuilder::default();
+        let packs = super::super::index_bounds::packs(1_000_000, 32);
+        let count = packs.len();
+        packs.into_iter().for_each(|(pack, entries)| builder.add(pack, entries));
+        let index = builder.build();
+        assert_eq!(index.len(), 1_000_000);
+        let blobs = (index.data.capacity() + index.trees.capacity()) * size_of::<Entry>();
+        assert!(blobs <= 1_000_000 * 48, "{blobs} bytes for the blobs");
+        let packs = index.packs.capacity() * size_of::<BlobId>() + index.ends.capacity() * size_of::<u64>();
+        assert!(packs <= count * 40, "{packs} bytes for {count} packs");
     }
 }

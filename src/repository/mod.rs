@@ -28,6 +28,8 @@ mod error;
 pub mod fuzzing;
 mod hash;
 mod index;
+#[cfg(test)]
+mod index_bounds;
 mod index_file;
 mod key;
 mod lock;

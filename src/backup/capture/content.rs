@@ -8,9 +8,10 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
 
+use super::holes;
 use super::metadata::{same_version, size_of};
 use super::session::{Session, Trouble};
-use crate::repository::{Chunking, ContentError, StoredContent};
+use crate::repository::{BlobId, Chunking, ContentError, StoredContent};
 
 /// How often a file that changes under the read is read in all.
 const READS_MAX: usize = 3;
@@ -90,8 +91,59 @@ pub(super) fn store_from(
     Ok(ReadContent { content, stat: before, changed })
 }
 
-/// Stores a range of bytes of a file or device.
+/// Stores a range of bytes of a file or device; large holes of a sparse one as blocks of zeros that nobody makes.
 pub(super) fn store_range(
+    session: &Session<'_>,
+    file: &File,
+    range: Range<u64>,
+    sparse: bool,
+    chunking: Chunking<'_>,
+) -> Result<StoredContent, Trouble> {
+    if !sparse {
+        return store_stretch(session, file, range, false, chunking);
+    }
+    let mut content = StoredContent::default();
+    let mut zeros = None;
+    let mut at = range.start;
+    while at < range.end {
+        let chunking = match chunking {
+            // Where the earlier blobs lay is counted from the beginning.
+            Chunking::Like(_) if at > range.start => Chunking::Content,
+            as_it_is => as_it_is,
+        };
+        let block = holes::block_of(chunking);
+        let hole = holes::next_large(file, at..range.end, block).map_err(unreadable)?;
+        let stretch = store_stretch(session, file, at..hole.start, true, chunking)?;
+        content.blobs.extend(stretch.blobs);
+        content.bytes += stretch.bytes;
+        if stretch.bytes < hole.start - at {
+            // The file has become shorter under the read: what comes after has another place now.
+            break;
+        }
+        if !hole.is_empty() {
+            let length = hole.end - hole.start;
+            let id = zeros.map_or_else(|| store_zeros(session, block), Ok)?;
+            zeros = Some(id);
+            content.blobs.extend((0..length / block).map(|_| id));
+            content.bytes += length;
+            session.progress.advance(length);
+        }
+        at = hole.end;
+    }
+    Ok(content)
+}
+
+/// The one blob of so many zeros.
+fn store_zeros(session: &Session<'_>, block: u64) -> Result<BlobId, Trouble> {
+    let whole = Chunking::Fixed(usize::try_from(block).unwrap_or(usize::MAX));
+    let stored = session.store.store_content(&mut io::repeat(0).take(block), whole).map_err(trouble)?;
+    match stored.blobs[..] {
+        [id] => Ok(id),
+        _ => Err(Trouble::Source("a block of zeros is no single blob".to_owned())),
+    }
+}
+
+fn store_stretch(
     session: &Session<'_>,
     file: &File,
     range: Range<u64>,
@@ -102,13 +154,17 @@ pub(super) fn store_range(
         return Ok(StoredContent::default());
     }
     let mut reader = CountingReader { inner: SpanReader::new(file, range, sparse), session };
-    session.store.store_content(&mut reader, chunking).map_err(|error| match error {
-        ContentError::Source(error) => Trouble::Source(format!("it cannot be read: {error}")),
-        ContentError::Repository(error) => Trouble::Repository(error),
-    })
+    session.store.store_content(&mut reader, chunking).map_err(trouble)
 }
 
-fn unreadable(error: Errno) -> Trouble {
+fn trouble(error: ContentError) -> Trouble {
+    match error {
+        ContentError::Source(error) => unreadable(error),
+        ContentError::Repository(error) => Trouble::Repository(error),
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Trouble {
     Trouble::Source(format!("it cannot be read: {error}"))
 }
 

@@ -1,22 +1,19 @@
 //! Source kind `image`: a disk image file or a block device, stored as a regular file.
 //!
 //! Blocks are cut at fixed places, since a disk is written in place: a change in one block moves nothing else, and the
-//! next backup adds only the blocks that changed.
+//! next backup adds only the blocks that changed. [`super::blocks`] says how large they are.
 
 use std::fs::File;
 
 use rustix::fs::{FileType, SeekFrom, seek};
 
-use super::Captured;
 use super::content::{Stability, store_range, store_settled};
 use super::session::Session;
 use super::single::{SingleFile, fatal};
+use super::{Captured, blocks};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
-use crate::repository::{Chunking, NodeKind};
-
-/// 1 MiB: large enough that a terabyte is a million blobs, small enough that one written block costs little.
-const BLOCK: Chunking = Chunking::Fixed(1024 * 1024);
+use crate::repository::NodeKind;
 
 /// Captures an image.
 ///
@@ -41,7 +38,8 @@ fn capture_file(session: Session<'_>, image: SingleFile, path: &str) -> Result<C
         session.progress.advance(node.size);
         return image.finish(session, node);
     }
-    let read = store_settled(&session, &file, BLOCK, Stability::Live).map_err(|trouble| fatal(trouble, path))?;
+    let blocks = blocks::of_image(node.size);
+    let read = store_settled(&session, &file, blocks, Stability::Live).map_err(|trouble| fatal(trouble, path))?;
     if read.changed {
         session.miss(&image.path, "it changed while it was read: what is stored is a mixture of before and after");
     }
@@ -59,7 +57,8 @@ fn capture_device(session: Session<'_>, image: SingleFile, path: &str) -> Result
         return Err(Failure::failed(format!("the device {path} has no medium: its size is 0")));
     }
     let mut node = image.node(&session);
-    let content = store_range(&session, &file, 0..size, false, BLOCK).map_err(|trouble| fatal(trouble, path))?;
+    let content = store_range(&session, &file, 0..size, false, blocks::of_image(size));
+    let content = content.map_err(|trouble| fatal(trouble, path))?;
     if content.bytes != size {
         return Err(Failure::failed(format!("the device {path} ended after {} of {size} bytes", content.bytes)));
     }

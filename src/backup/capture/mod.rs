@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `files`, `logs`, `image`, `sqlite` | one source kind each |
 //! | `walk`, `directory`, `stack`, `pseudo` | directory trees, by descriptors, with several readers; what holds no data |
+//! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
+//! | `holes` | large holes of sparse files |
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
 //! | `single` | one file as a whole source |
@@ -14,6 +16,7 @@
 //! Trouble of the source names the entry and goes on; trouble of the repository ends the capture at once: the two are
 //! never taken for each other.
 
+mod blocks;
 mod content;
 mod directory;
 mod entry;
@@ -21,6 +24,7 @@ mod exclude;
 mod files;
 mod grown;
 mod held;
+mod holes;
 mod image;
 mod log_history;
 mod logs;

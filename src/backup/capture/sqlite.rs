@@ -12,13 +12,12 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::FileType;
 
-use super::Captured;
 use super::content::{Stability, store_settled};
 use super::session::Session;
 use super::single::{SingleFile, fatal};
+use super::{Captured, blocks};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
-use crate::repository::Chunking;
 
 /// How long a writer may hold its lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,23 +54,11 @@ pub(super) fn capture_sqlite(session: Session<'_>, path: &str) -> Result<Capture
     check_copy(&session, path, &copy)?;
     let file = File::open(&copy).or_fail(|| format!("cannot read the copy of {path}"))?;
     let size = file.metadata().or_fail(|| format!("cannot read the copy of {path}"))?.len();
-    let read =
-        store_settled(&session, &file, block_size(size), Stability::Live).map_err(|trouble| fatal(trouble, path))?;
+    let blocks = blocks::of_database(size);
+    let read = store_settled(&session, &file, blocks, Stability::Live).map_err(|trouble| fatal(trouble, path))?;
     node.size = read.content.bytes;
     node.content = read.content.blobs;
     original.finish(session, node)
-}
-
-/// SQLite updates its pages in place, so blocks at fixed places find again all that did not change; small blocks keep
-/// the cost of one changed page small, larger ones keep a large database's index of blocks within memory.
-fn block_size(size: u64) -> Chunking<'static> {
-    const KIB: usize = 1024;
-    const GIB: u64 = 1024 * 1024 * 1024;
-    Chunking::Fixed(match size {
-        _ if size <= 8 * GIB => 64 * KIB,
-        _ if size <= 64 * GIB => 256 * KIB,
-        _ => 1024 * KIB,
-    })
 }
 
 /// Copies the database as it was at one moment after this call began; waits so long for a writer's lock.

@@ -119,13 +119,16 @@ impl<'a> Filling<'a> {
     /// Writes one blob wherever it belongs; false stops the reading.
     fn deliver(&self, extents: &[Extent], first: u32, blob: Result<&[u8], RepositoryError>) -> bool {
         let blob = blob.map_err(|error| format!("its stored content cannot be read: {error}"));
+        // A blob at many places is mostly the zeros of holes: told once, they cost nothing anywhere.
+        let repeated = extents[first as usize].next != LAST;
+        let hole = blob.as_ref().is_ok_and(|data| repeated && sparse::is_zero(data));
         let mut piece = first;
         while piece != LAST {
             let extent = &extents[piece as usize];
             let number = extent.slot as usize;
             match &blob {
                 Ok(data) if extent.offset + data.len() as u64 == self.end_of(extents, piece) => {
-                    self.on_slot(number, |filling, _| filling.write(number, data, extent.offset));
+                    self.on_slot(number, |filling, _| filling.write(number, data, extent.offset, hole));
                 }
                 Ok(_) => self.lose(number, End::Damaged("a part of its content has the wrong length".into())),
                 Err(reason) => self.lose(number, End::Damaged(reason.clone())),
@@ -159,10 +162,13 @@ impl<'a> Filling<'a> {
         }
     }
 
-    fn write(&self, number: usize, data: &[u8], offset: u64) -> Result<(), Trouble> {
+    /// Writes a piece; one that is known to be a hole is only counted, since the file was empty.
+    fn write(&self, number: usize, data: &[u8], offset: u64, hole: bool) -> Result<(), Trouble> {
         let slot = &self.slots[number];
         let file = self.hold(number)?;
-        sparse::write(file.file.as_fd(), data, offset).map_err(|errno| cannot("be written", errno))?;
+        if !hole {
+            sparse::write(file.file.as_fd(), data, offset).map_err(|errno| cannot("be written", errno))?;
+        }
         self.work.progress.advance(data.len() as u64);
         let mut state = slot.lock();
         state.remaining -= 1;

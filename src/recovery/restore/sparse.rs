@@ -31,6 +31,12 @@ pub(super) fn write(file: BorrowedFd<'_>, data: &[u8], offset: u64) -> io::Resul
     begun.map_or(Ok(()), |start| write_all(file, &data[start..], offset + start as u64))
 }
 
+/// Whether there are only zeros: they need not be written at all.
+pub(super) fn is_zero(data: &[u8]) -> bool {
+    let (blocks, rest) = data.as_chunks::<BLOCK_BYTES>();
+    blocks.iter().all(|block| *block == ZEROS) && rest.iter().all(|byte| *byte == 0)
+}
+
 /// Bytes up to the next block boundary, at least one.
 fn to_boundary(offset: u64) -> usize {
     let within = usize::try_from(offset % BLOCK_BYTES as u64).unwrap_or(0);

@@ -4,6 +4,7 @@ mod changes;
 mod databases;
 mod fake;
 mod grown;
+mod images;
 mod objects;
 mod paths;
 mod properties;
