@@ -61,14 +61,22 @@ impl SealKey {
 
     /// Seals a plain text under a fresh random nonce.
     pub(super) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, RepositoryError> {
+        let mut sealed = Vec::new();
+        self.seal_into(plain, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// As [`SealKey::seal`], in place of what the buffer held.
+    pub(super) fn seal_into(&self, plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), RepositoryError> {
         let nonce: [u8; NONCE] = random()?;
-        let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
+        sealed.clear();
+        sealed.reserve_exact(plain.len() + OVERHEAD);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plain);
         self.apply_keystream(&nonce, &mut sealed[NONCE..]);
         let tag = self.tag(&nonce, &sealed[NONCE..]);
         sealed.extend_from_slice(&tag);
-        Ok(sealed)
+        Ok(())
     }
 
     /// Checks the tag and decrypts in place; `None` when it is not what this key sealed.

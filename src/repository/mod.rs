@@ -17,6 +17,7 @@
 //! Order of writes: packs, then the index that names them, then the snapshot that needs them; each durable before the
 //! next. So a kill at any moment leaves at most packs that nothing names.
 
+mod buffers;
 mod chunker;
 mod closure;
 mod commit;

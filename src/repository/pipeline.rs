@@ -5,12 +5,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::buffers::Plain;
 use super::hash::{self, Begun, LANES_MAX, LANES_WORTH};
 use super::tree::BlobId;
 use super::{BlobKind, guarded};
 
 /// Plain bytes under way between a source and the packs.
 const BUDGET: usize = 14 << 20;
+
+/// The least that anything under way counts for: it has a place in a queue, too.
+const LEAST: usize = 1 << 10;
 
 /// Most chunks that are named together: those beyond the lanes take the place of those that end early.
 const BATCH_MAX: usize = 2 * LANES_MAX;
@@ -21,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(2);
 
 /// A chunk whose name is not known yet.
 pub(super) struct Unnamed {
-    pub(super) plain: Vec<u8>,
+    pub(super) plain: Plain,
     pub(super) begun: Begun,
     pub(super) place: Place,
     pub(super) permit: Permit,
@@ -31,7 +35,7 @@ pub(super) struct Unnamed {
 pub(super) struct Job {
     pub(super) kind: BlobKind,
     pub(super) id: BlobId,
-    pub(super) plain: Vec<u8>,
+    pub(super) plain: Plain,
     pub(super) permit: Permit,
 }
 
@@ -152,6 +156,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Waits until so many bytes may be under way. A single one may be larger than all of the budget.
     pub(super) fn acquire(self: &Arc<Self>, bytes: usize) -> Permit {
+        let bytes = bytes.max(LEAST);
         let mut used = guarded(&self.used);
         while *used > 0 && *used + bytes > BUDGET {
             used = wait(&self.freed, used);

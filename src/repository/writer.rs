@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::buffers::{Buffers, Plain};
 use super::chunker::{self, ChunkBuffer, EarlierBlobs, Gear};
 use super::compression::Compressor;
 use super::error::{ContentError, RepositoryError};
@@ -59,12 +60,21 @@ struct Shared {
     zeros: Mutex<HashMap<usize, BlobId>>,
     queue: Queue,
     budget: Arc<Budget>,
-    buffers: Buffers,
+    /// For cutting.
+    windows: Windows,
+    /// Of chunks under way.
+    buffers: Arc<Buffers>,
     packer: Packer,
     /// Set with `failure`; cheap to look at.
     failed: AtomicBool,
     /// The first failure; everything after it is refused with the same words.
     failure: Mutex<Option<RepositoryError>>,
+}
+
+/// What a worker keeps from blob to blob.
+struct Tools {
+    compressor: Compressor,
+    sealed: Vec<u8>,
 }
 
 /// Stores blobs through a bounded pipeline. Shared by the threads that read sources.
@@ -88,7 +98,8 @@ impl BlobWriter {
             zeros: Mutex::default(),
             queue: Queue::default(),
             budget: Arc::default(),
-            buffers: Buffers::new(CUT_AT_ONCE),
+            windows: Windows::new(CUT_AT_ONCE),
+            buffers: Arc::default(),
             packer,
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -110,11 +121,13 @@ impl BlobWriter {
         let bytes = match chunking {
             Chunking::Content | Chunking::Like(_) if small => {
                 let bytes = first.len() as u64;
-                self.shared.take_chunk(&names, first)?;
+                // What it was read into may be many times as large.
+                first.shrink_to_fit();
+                self.shared.take_chunk(&names, Plain::from(first))?;
                 bytes
             }
             _ => {
-                let mut buffer = self.shared.buffers.borrow();
+                let mut buffer = self.shared.windows.borrow();
                 buffer.begin(&first);
                 drop(first);
                 self.store_chunks(reader, chunking, &mut buffer, &names)?
@@ -143,10 +156,10 @@ impl BlobWriter {
             match self.shared.zero_id(chunk) {
                 Some(id) => {
                     self.shared.progress.advance(chunk.len() as u64);
-                    self.shared.store_new(BlobKind::Data, id, || chunk.to_vec());
+                    self.shared.store_new(BlobKind::Data, id, || self.shared.buffers.copy(chunk));
                     names.push(id);
                 }
-                None => self.shared.take_chunk(names, chunk.to_vec())?,
+                None => self.shared.take_chunk(names, self.shared.buffers.copy(chunk))?,
             }
         }
     }
@@ -157,7 +170,7 @@ impl BlobWriter {
             .map_err(|why| RepositoryError::Unsupported(format!("cannot store a directory: {why}")))?;
         let id = BlobId::of(&plain);
         self.shared.check()?;
-        self.shared.store_new(BlobKind::Tree, id, || plain);
+        self.shared.store_new(BlobKind::Tree, id, || Plain::from(plain));
         Ok(id)
     }
 
@@ -253,7 +266,7 @@ impl Shared {
     }
 
     /// Takes a chunk on: names it at once when it is small, else leaves that to the workers.
-    fn take_chunk(&self, names: &Arc<Names>, plain: Vec<u8>) -> Result<(), RepositoryError> {
+    fn take_chunk(&self, names: &Arc<Names>, plain: Plain) -> Result<(), RepositoryError> {
         self.check()?;
         self.progress.advance(plain.len() as u64);
         match plain.len() {
@@ -277,7 +290,7 @@ impl Shared {
         !self.is_stored(kind, &id) && guarded(&self.taken).insert((kind, id))
     }
 
-    fn store_new(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Vec<u8>) {
+    fn store_new(&self, kind: BlobKind, id: BlobId, plain: impl FnOnce() -> Plain) {
         if self.is_new(kind, id) {
             let plain = plain();
             let permit = self.budget.acquire(plain.len());
@@ -287,8 +300,8 @@ impl Shared {
 
     /// A worker's life. After a failure the queue is emptied without work, so that nobody waits for ever.
     fn work(&self) {
-        let mut compressor = match Compressor::new() {
-            Ok(compressor) => Some(compressor),
+        let mut tools = match Compressor::new() {
+            Ok(compressor) => Some(Tools { compressor, sealed: Vec::new() }),
             Err(error) => {
                 self.fail(RepositoryError::machine(format!("cannot set up compression: {error}")));
                 None
@@ -296,13 +309,13 @@ impl Shared {
         };
         while let Some(task) = self.queue.take() {
             let going = !self.failed.load(Ordering::Acquire);
-            match (task, compressor.as_mut().filter(|_| going)) {
-                (Task::Name { chunks, least }, compressor) => {
-                    let named = compressor.map(|_| guard(|| Ok(self.name(chunks, least))));
+            match (task, tools.as_mut().filter(|_| going)) {
+                (Task::Name { chunks, least }, tools) => {
+                    let named = tools.map(|_| guard(|| Ok(self.name(chunks, least))));
                     self.queue.named(self.outcome(named).unwrap_or_default());
                 }
-                (Task::Store(job), compressor) => {
-                    let stored = compressor.map(|compressor| guard(|| self.store(compressor, job)));
+                (Task::Store(job), tools) => {
+                    let stored = tools.map(|tools| guard(|| self.store(tools, job)));
                     self.outcome(stored);
                 }
             }
@@ -335,32 +348,32 @@ impl Shared {
         unfinished
     }
 
-    fn store(&self, compressor: &mut Compressor, job: Job) -> Result<(), RepositoryError> {
+    fn store(&self, tools: &mut Tools, job: Job) -> Result<(), RepositoryError> {
         let Job { kind, id, plain, permit } = job;
         let too_long = |_| RepositoryError::Unsupported("a directory has too many entries to be stored".to_owned());
         let length = u32::try_from(plain.len()).map_err(too_long)?;
         let compressed = if self.inner.config.version >= 2 {
             let failed = |error| RepositoryError::machine(format!("cannot compress a blob: {error}"));
-            compressor.shrink(kind, &plain).map_err(failed)?
+            tools.compressor.shrink(kind, &plain).map_err(failed)?
         } else {
             None
         };
         let uncompressed = if compressed.is_some() { length } else { 0 };
-        let sealed = self.inner.key.seal(compressed.unwrap_or(&plain))?;
+        self.inner.key.seal_into(compressed.unwrap_or(&plain), &mut tools.sealed)?;
         drop(plain);
-        self.packer.add(kind, id, &sealed, uncompressed)?;
+        self.packer.add(kind, id, &tools.sealed, uncompressed)?;
         drop(permit);
         Ok(())
     }
 }
 
 /// A few buffers for cutting, lent to the threads that read large contents.
-struct Buffers {
+struct Windows {
     free: Mutex<Vec<ChunkBuffer>>,
     returned: Condvar,
 }
 
-impl Buffers {
+impl Windows {
     fn new(count: usize) -> Self {
         let free = std::iter::repeat_with(ChunkBuffer::default).take(count).collect();
         Self { free: Mutex::new(free), returned: Condvar::new() }
@@ -370,7 +383,7 @@ impl Buffers {
         let mut free = guarded(&self.free);
         loop {
             match free.pop() {
-                Some(buffer) => return Lent { buffers: self, buffer },
+                Some(buffer) => return Lent { windows: self, buffer },
                 None => free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -379,7 +392,7 @@ impl Buffers {
 
 /// A buffer that goes back when it is dropped, whatever happened to the thread that had it.
 struct Lent<'a> {
-    buffers: &'a Buffers,
+    windows: &'a Windows,
     buffer: ChunkBuffer,
 }
 
@@ -399,7 +412,7 @@ impl DerefMut for Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        guarded(&self.buffers.free).push(std::mem::take(&mut self.buffer));
-        self.buffers.returned.notify_one();
+        guarded(&self.windows.free).push(std::mem::take(&mut self.buffer));
+        self.windows.returned.notify_one();
     }
 }
