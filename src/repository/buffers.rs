@@ -1,15 +1,21 @@
 //! Memory of chunks under way. Blocks of a megabyte that every chunk takes anew and gives back to the system cost more
 //! than what is done with them in between, and leave holes that no other thread fills.
 
-use std::ops::Deref;
-use std::sync::{Arc, Mutex};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::chunker::ChunkBuffer;
 use super::guarded;
 
 /// Chunks below this are left to the allocator, which is good at them.
 const POOLED_FROM: usize = 64 << 10;
 /// Bytes that may lie unused.
 const UNUSED_MAX: usize = 8 << 20;
+
+/// Bytes of the buffer that a chunk of so many is copied to.
+pub(super) fn taken(length: usize) -> usize {
+    if length < POOLED_FROM { length } else { length.next_power_of_two() }
+}
 
 /// Buffers that wait for their next chunk.
 #[derive(Default)]
@@ -28,12 +34,12 @@ impl Buffers {
         Plain { bytes: buffer, home: Some(Arc::clone(self)) }
     }
 
-    /// The smallest unused one that is large enough and not more than twice as large, empty; else a new one.
+    /// An unused one that is large enough and not more than twice as large, empty; else a new one.
     fn take(&self, length: usize) -> Vec<u8> {
-        let wanted = length.next_power_of_two();
+        let wanted = taken(length);
         let mut unused = guarded(&self.unused);
         let fitting = unused.iter().position(|buffer| (length..=wanted).contains(&buffer.capacity()));
-        let found = fitting.map(|at| unused.swap_remove(at));
+        let found = fitting.map(|at| unused.remove(at));
         drop(unused);
         found.unwrap_or_else(|| Vec::with_capacity(wanted))
     }
@@ -75,6 +81,57 @@ impl Drop for Plain {
         if let Some(home) = self.home.take() {
             home.give_back(std::mem::take(&mut self.bytes));
         }
+    }
+}
+
+/// A few buffers for cutting, lent to the threads that read large contents.
+pub(super) struct Windows {
+    free: Mutex<Vec<ChunkBuffer>>,
+    returned: Condvar,
+}
+
+impl Windows {
+    pub(super) fn new(count: usize) -> Self {
+        let free = std::iter::repeat_with(ChunkBuffer::default).take(count).collect();
+        Self { free: Mutex::new(free), returned: Condvar::new() }
+    }
+
+    /// One of them, when one is free.
+    pub(super) fn borrow(&self) -> Lent<'_> {
+        let mut free = guarded(&self.free);
+        loop {
+            match free.pop() {
+                Some(buffer) => return Lent { windows: self, buffer },
+                None => free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// A buffer that goes back when it is dropped, whatever happened to the thread that had it.
+pub(super) struct Lent<'a> {
+    windows: &'a Windows,
+    buffer: ChunkBuffer,
+}
+
+impl Deref for Lent<'_> {
+    type Target = ChunkBuffer;
+
+    fn deref(&self) -> &ChunkBuffer {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut ChunkBuffer {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        guarded(&self.windows.free).push(std::mem::take(&mut self.buffer));
+        self.windows.returned.notify_one();
     }
 }
 

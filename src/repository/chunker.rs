@@ -22,8 +22,8 @@ const FINE_UNTIL: u64 = 4 << 30;
 const MIDDLE_UNTIL: u64 = 16 << 30;
 /// From this place on blobs are as large as restic's largest allow.
 const HUGE_FROM: u64 = 64 << 30;
-/// Largest blob, in bytes: restic's own limit.
-const MOST: usize = 8 << 20;
+/// Most bytes of a blob of content: restic's own limit.
+pub const BLOB_MAX: usize = 8 << 20;
 /// Bytes that are read before the first cut is tried.
 const READ_AHEAD: usize = 2 << 20;
 /// Bytes of a chunk's beginning that say what it is.
@@ -43,7 +43,7 @@ struct Sizes {
 const FINE: Sizes = Sizes { least: 128 << 10, average: 256 << 10, most: 1 << 20 };
 const MIDDLE: Sizes = Sizes { least: 256 << 10, average: 512 << 10, most: 1 << 20 };
 const COARSE: Sizes = Sizes { least: 512 << 10, average: 1 << 20, most: 2 << 20 };
-const HUGE: Sizes = Sizes { least: 2 << 20, average: 4 << 20, most: MOST };
+const HUGE: Sizes = Sizes { least: 2 << 20, average: 4 << 20, most: BLOB_MAX };
 
 impl Sizes {
     /// For the chunk that begins with these bytes at this place of a file.
@@ -107,7 +107,7 @@ impl Gear {
     }
 }
 
-/// A blob of an earlier version of the content. At most [`MOST`] bytes, and more than none.
+/// A blob of an earlier version of the content. At most [`BLOB_MAX`] bytes, and more than none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Earlier {
     pub(super) id: BlobId,
@@ -131,7 +131,7 @@ impl<'a> EarlierBlobs<'a> {
     /// again with what follows. `length_of` gives the plain length of a blob that is stored.
     pub(super) fn at(&mut self, position: u64, length_of: impl Fn(&BlobId) -> Option<u64>) -> Option<Earlier> {
         while let [id, rest @ ..] = self.ids {
-            let length = length_of(id).filter(|length| (1..=MOST as u64).contains(length));
+            let length = length_of(id).filter(|length| (1..=BLOB_MAX as u64).contains(length));
             match length {
                 // From here on nobody knows where anything lay.
                 None => self.ids = &[],
@@ -183,7 +183,7 @@ impl ChunkBuffer {
         gear: &Gear,
     ) -> io::Result<Option<&[u8]>> {
         let length = match chunking {
-            Chunking::Fixed(block) => self.fill(reader, block.clamp(1, MOST))?.min(block.clamp(1, MOST)),
+            Chunking::Fixed(block) => self.fill(reader, block.clamp(1, BLOB_MAX))?.min(block.clamp(1, BLOB_MAX)),
             Chunking::Content | Chunking::Like(_) => {
                 let found = self.find_boundary(reader, gear)?;
                 match earlier.filter(|earlier| earlier.length != found) {
@@ -279,7 +279,7 @@ mod tests {
         let (old, new) = (cut_all(&before, Chunking::Content, &gear), cut_all(&after, Chunking::Content, &gear));
         let changed = new.iter().filter(|chunk| !old.contains(chunk)).count();
         assert!(changed <= 3, "{changed} of {} chunks changed", new.len());
-        assert!(old.iter().all(|chunk| chunk.len() <= MOST) && old.len() > 12, "{} chunks", old.len());
+        assert!(old.iter().all(|chunk| chunk.len() <= BLOB_MAX) && old.len() > 12, "{} chunks", old.len());
         assert_eq!(old.concat(), before);
         let other = cut_all(&before, Chunking::Content, &Gear::keyed(&SealKey::generate().unwrap()));
         assert!(other.iter().filter(|chunk| old.contains(chunk)).count() <= 1);

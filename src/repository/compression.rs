@@ -84,6 +84,11 @@ impl Compressor {
         Ok(Some(&self.compressed))
     }
 
+    /// Gives up the memory that the largest blob so far has taken.
+    pub(super) fn forget(&mut self) {
+        (self.compressed, self.checked) = (Vec::new(), Vec::new());
+    }
+
     fn looks_incompressible(&mut self, plain: &[u8]) -> io::Result<bool> {
         if plain.len() < SAMPLE_FROM {
             return Ok(false);

@@ -97,7 +97,7 @@ impl Default for Begun {
 
 impl Begun {
     fn part<'a>(&self, input: &'a [u8]) -> Part<'a> {
-        Part { state: self.state, blocks: &input.as_chunks().0[self.blocks..] }
+        Part { state: self.state, blocks: &input.as_chunks().0[self.blocks..], begun: self.blocks > 0 }
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn hash_some(inputs: &[(&[u8], Begun)], least: usize) -> Vec<Result<[
 fn hash_some_with(unit: Unit, inputs: &[(&[u8], Begun)], least: usize) -> Vec<Result<[u8; 32], Begun>> {
     let parts: Vec<_> = inputs.iter().map(|(input, begun)| begun.part(input)).collect();
     let ends = advance_some(unit, &parts, least).into_iter().zip(inputs);
-    ends.map(|(Part { state, blocks }, (input, _))| {
+    ends.map(|(Part { state, blocks, .. }, (input, _))| {
         let (all, rest) = input.as_chunks::<BLOCK>();
         match blocks.len() {
             0 => Ok(finish(state, rest, input.len() as u64)),
@@ -135,7 +135,8 @@ impl Streams {
     /// it comes nothing but empty parts. Gives the hashes of the streams that ended so.
     pub(super) fn advance(&mut self, parts: &[&[u8]]) -> Vec<Option<[u8; 32]>> {
         let starts = self.states.iter().zip(parts);
-        let starts: Vec<_> = starts.map(|(state, part)| Part { state: *state, blocks: part.as_chunks().0 }).collect();
+        let starts: Vec<_> =
+            starts.map(|(state, part)| Part { state: *state, blocks: part.as_chunks().0, begun: false }).collect();
         self.states = advance(Unit::of_this_processor(), &starts);
         for (length, part) in self.lengths.iter_mut().zip(parts) {
             *length += part.len() as u64;
@@ -159,6 +160,8 @@ impl Streams {
 struct Part<'a> {
     state: State,
     blocks: &'a [[u8; BLOCK]],
+    /// Somebody waits for it longer than for others.
+    begun: bool,
 }
 
 /// The states after all blocks of each part.
@@ -206,7 +209,7 @@ impl<'a> Lanes<'a> {
         Self { parts: parts.to_vec(), waiting }
     }
 
-    /// `L` parts at once, the longest first, who ends makes room for the next, until fewer than `least` are left.
+    /// `L` parts at once, those begun and then the longest first, who ends makes room for the next, until fewer than `least` are left.
     /// `compress` advances all lanes by so many blocks each.
     #[cfg(target_arch = "x86_64")]
     fn run<const L: usize>(
@@ -217,7 +220,7 @@ impl<'a> Lanes<'a> {
         let mut states = INITIAL.map(|word| [word; L]);
         let mut lanes: [Option<usize>; L] = [None; L];
         let parts = &self.parts;
-        self.waiting.sort_by_key(|number| parts[*number].blocks.len());
+        self.waiting.sort_by_key(|number| (parts[*number].begun, parts[*number].blocks.len()));
         loop {
             for (at, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
                 *lane = self.waiting.pop();
@@ -229,6 +232,7 @@ impl<'a> Lanes<'a> {
             if running < least.clamp(1, L) {
                 for (at, number) in lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, (*lane)?))) {
                     self.parts[number].state = lane_of(&states, at);
+                    self.parts[number].begun = true;
                     self.waiting.push(number);
                 }
                 return;
@@ -252,7 +256,7 @@ impl<'a> Lanes<'a> {
     /// What is left, one after the other.
     fn run_singly(&mut self) {
         for part in &mut self.parts {
-            *part = Part { state: advance_one(part.state, part.blocks), blocks: &[] };
+            *part = Part { state: advance_one(part.state, part.blocks), blocks: &[], begun: true };
         }
     }
 }

@@ -43,7 +43,7 @@ impl Spot {
 }
 
 /// All blobs that the index files name. A blob may have several copies.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     packs: Vec<BlobId>,
     /// By number of the pack: where its last blob ends.

@@ -66,7 +66,7 @@ use crate::site::{ObjectStore, PutMode, StoreErrorKind};
 use config::Config;
 use crypto::SealKey;
 
-pub use chunker::TAIL_KEPT;
+pub use chunker::{BLOB_MAX, TAIL_KEPT};
 pub use error::{ContentError, RepositoryError};
 pub use lock::LockGuard;
 pub use reader::{BlobReader, BlobSink};
@@ -211,22 +211,25 @@ impl Repository {
     /// are warned of; packs that no other index names then get a new one, so that nothing is lost with them. Blobs of packs
     /// that are lost or cut count as not stored: no new point may rely on them.
     pub fn writer(&self, progress: Arc<dyn Progress>) -> Result<BlobWriter, RepositoryError> {
-        self.writer_with(index_file::load(&self.inner, true)?, progress)
+        Ok(self.writer_with(index_file::load(&self.inner, true)?, progress)?.0)
     }
 
     /// As [`Repository::reader`] and [`Repository::writer`], with the index loaded once for both.
     pub fn reader_and_writer(&self, progress: Arc<dyn Progress>) -> Result<(BlobReader, BlobWriter), RepositoryError> {
         let loaded = index_file::load(&self.inner, true)?;
-        let to_read = loaded.index.clone().with(&loaded.marked);
-        let writer = self.writer_with(loaded, progress)?;
-        Ok((BlobReader::new(Arc::clone(&self.inner), to_read), writer))
+        let to_delete = !loaded.marked.is_empty();
+        let (writer, index, lost) = self.writer_with(loaded, progress)?;
+        // A writer does not rely on packs that wait for deletion or are damaged; a reader tries them.
+        let reader = if to_delete || lost { self.reader()? } else { BlobReader::new(Arc::clone(&self.inner), index) };
+        Ok((reader, writer))
     }
 
+    /// The writer, its index, and whether packs are lost.
     fn writer_with(
         &self,
         loaded: index_file::Loaded,
         progress: Arc<dyn Progress>,
-    ) -> Result<BlobWriter, RepositoryError> {
+    ) -> Result<(BlobWriter, Arc<index::Index>, bool), RepositoryError> {
         for damage in &loaded.damage {
             progress.warn(damage);
         }
@@ -239,7 +242,9 @@ impl Repository {
             let count = lost.len();
             progress.warn(&format!("{count} packs are lost or cut; what is still there to read is stored again"));
         }
-        BlobWriter::start(Arc::clone(&self.inner), index, progress)
+        let index = Arc::new(index);
+        let writer = BlobWriter::start(Arc::clone(&self.inner), Arc::clone(&index), progress)?;
+        Ok((writer, index, !lost.is_empty()))
     }
 
     /// All snapshots, oldest first; complete, or an error.

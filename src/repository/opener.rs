@@ -13,7 +13,7 @@ use super::{Inner, parallelism};
 use crate::site::StoreError;
 
 /// Memory of all threads that open blobs at the same time, in bytes: what is fetched and what it decompresses to. A
-/// few blobs of each that are left from before come on top. One blob that needs more than a thread's share is opened by
+/// few blobs of each that are left from before, half as much at most, come on top. One blob that needs more than a thread's share is opened by
 /// itself.
 const MEMORY: usize = 48 << 20;
 /// Blobs of one stretch: small ones are a lot of work in few bytes, which the threads share.
@@ -138,10 +138,13 @@ impl<'a> Opener<'a> {
     }
 
     /// Checks what was fetched against its names and gives it to `each`: its tag, and its plain text, or nothing when
-    /// it is not whole. `each` ends the work with false. A few blobs may be left for the next time, when they are
-    /// checked beside others; [`Opener::tell_all`] leaves none.
-    pub(super) fn tell(&mut self, each: &mut dyn FnMut(usize, Option<&[u8]>) -> bool) {
+    /// it is not whole. `each` ends the work with false. A few blobs of at most half a share may be left for the next
+    /// time, when they are checked beside others; [`Opener::tell_all`] leaves none.
+    pub(super) fn tell(&mut self, share: Share, each: &mut dyn FnMut(usize, Option<&[u8]>) -> bool) {
         self.tell_some(hash::LANES_WORTH, each);
+        if self.used as u64 > share.good / 2 {
+            self.tell_all(each);
+        }
     }
 
     /// As [`Opener::tell`], all of it.

@@ -10,8 +10,8 @@ use super::hash::{self, Begun, LANES_MAX, LANES_WORTH};
 use super::tree::BlobId;
 use super::{BlobKind, guarded};
 
-/// Plain bytes under way between a source and the packs.
-const BUDGET: usize = 14 << 20;
+/// Memory of chunks under way between a source and the packs, in bytes.
+const BUDGET: usize = 18 << 20;
 
 /// The least that anything under way counts for: it has a place in a queue, too.
 const LEAST: usize = 1 << 10;
@@ -112,6 +112,10 @@ impl Queue {
                 return Some(queued.begin_naming(least));
             }
             if let Some(job) = queued.jobs.pop_front() {
+                if unnamed > 0 && queued.naming == 0 {
+                    // Somebody else has to be patient with them now.
+                    self.changed.notify_one();
+                }
                 return Some(Task::Store(job));
             }
             if queued.closed && queued.naming == 0 && unnamed == 0 {

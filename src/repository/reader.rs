@@ -21,7 +21,7 @@ const PARTS_MAX: usize = 8;
 
 struct Shared {
     inner: Arc<Inner>,
-    index: Index,
+    index: Arc<Index>,
     trees: Mutex<TreeCache>,
     parts: Mutex<Parts>,
 }
@@ -37,7 +37,8 @@ pub struct BlobReader {
 pub type BlobSink<'a> = dyn Fn(usize, Result<&[u8], RepositoryError>) -> bool + Sync + 'a;
 
 impl BlobReader {
-    pub(super) fn new(inner: Arc<Inner>, index: Index) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, index: impl Into<Arc<Index>>) -> Self {
+        let index = index.into();
         Self { shared: Arc::new(Shared { inner, index, trees: Mutex::default(), parts: Mutex::default() }) }
     }
 
@@ -90,7 +91,7 @@ impl BlobReader {
         let threads = opener::threads(places.len());
         let bytes = |at: &Place| u64::from(at.spot.length) + u64::from(at.spot.uncompressed);
         let share = Share::of(threads, places.iter().map(bytes).sum());
-        let stretches = stretches(&places, share);
+        let stretches = stretches(&places, wanted, share);
         let loads = loads(&stretches, share);
         let reading = Reading {
             reader: self,
@@ -131,7 +132,11 @@ impl BlobReader {
                 _ => unknown.push(position),
             }
         }
-        places.sort_unstable_by_key(|at| (turns[at.spot.pack as usize], at.spot.offset, at.position));
+        let id = |at: &Place| &wanted[at.position as usize];
+        places.sort_unstable_by(|left, right| {
+            let key = |at: &Place| (turns[at.spot.pack as usize], at.spot.offset);
+            key(left).cmp(&key(right)).then_with(|| id(left).cmp(id(right))).then(left.position.cmp(&right.position))
+        });
         (places, unknown)
     }
 }
@@ -145,16 +150,22 @@ struct Place {
 /// Places that are fetched at once: their numbers, and where they lie in their pack.
 type Piece = (Range<usize>, Stretch);
 
+/// Whether two wanted blobs are one: the place alone would believe an index that gives one place to two blobs.
+fn is_same(wanted: &[BlobId], left: &Place, right: &Place) -> bool {
+    let key = |at: &Place| (at.spot.pack, at.spot.offset, &wanted[at.position as usize]);
+    key(left) == key(right)
+}
+
 /// Cuts places into stretches.
-fn stretches(places: &[Place], share: Share) -> Vec<Piece> {
+fn stretches(places: &[Place], wanted: &[BlobId], share: Share) -> Vec<Piece> {
     let mut stretches = Vec::new();
     let (mut begin, mut stretch) = (0, Stretch::default());
     for (number, Place { spot, .. }) in places.iter().enumerate() {
-        let before = number.checked_sub(1).map(|number| places[number].spot);
-        if before.is_some_and(|before| (before.pack, before.offset) == (spot.pack, spot.offset)) {
+        let before = number.checked_sub(1).map(|number| &places[number]);
+        if before.is_some_and(|before| is_same(wanted, before, &places[number])) {
             continue;
         }
-        let same_pack = before.is_some_and(|before| before.pack == spot.pack);
+        let same_pack = before.is_some_and(|before| before.spot.pack == spot.pack);
         if same_pack && stretch.take(share, spot.offset, spot.length, spot.uncompressed) {
             continue;
         }
@@ -208,7 +219,7 @@ impl Reading<'_> {
             for stretch in &self.stretches[load.clone()] {
                 self.fetch(&mut opener, stretch);
             }
-            opener.tell(&mut |place, plain| self.hand_over(place, plain));
+            opener.tell(self.share, &mut |place, plain| self.hand_over(place, plain));
         }
     }
 
@@ -223,7 +234,7 @@ impl Reading<'_> {
 
     /// Fetches one stretch. What cannot be had so, or is too large to be opened with others, is handed over by itself.
     fn fetch(&self, opener: &mut Opener<'_>, (numbers, stretch): &Piece) {
-        let groups = || self.places[numbers.clone()].chunk_by(|left, right| left.spot.offset == right.spot.offset);
+        let groups = || self.places[numbers.clone()].chunk_by(|left, right| is_same(self.wanted, left, right));
         let mut at = numbers.start;
         let blobs: Vec<(usize, PackEntry)> = groups()
             .map(|group| {
@@ -253,9 +264,9 @@ impl Reading<'_> {
     /// Gives one blob to all positions that want it, of which the first has this place. One that could not be opened
     /// with others is read by itself: that finds another copy, or the words for what is wrong.
     fn hand_over(&self, place: usize, plain: Option<&[u8]>) -> bool {
-        let spot = self.places[place].spot;
-        let same = |at: &&Place| (at.spot.pack, at.spot.offset) == (spot.pack, spot.offset);
-        let id = &self.wanted[self.places[place].position as usize];
+        let first = &self.places[place];
+        let same = |at: &&Place| is_same(self.wanted, first, at);
+        let id = &self.wanted[first.position as usize];
         let alone = plain.is_none().then(|| self.reader.read(BlobKind::Data, id));
         for at in self.places[place..].iter().take_while(same) {
             let outcome = match (plain, &alone) {

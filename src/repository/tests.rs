@@ -290,7 +290,12 @@ fn a_blob_under_a_false_name_is_neither_delivered_nor_called_whole() {
     bytes.extend(pack::seal_header(&entries, &inner.key).unwrap());
     let id = BlobId::of(&bytes);
     store.put(&pack::key_of(&id), &bytes, PutMode::CreateNew).unwrap();
+    // An index that gives the place of one blob to another, too.
+    let other = BlobId([8; 32]);
+    let misplaced = pack::PackEntry { id: other, ..entries[0] };
     index_file::save(inner, &[(id, entries)]).unwrap();
+    index_file::save(inner, &[(id, vec![misplaced])]).unwrap();
+    let names = [names[0], names[1], other];
     let seen = Mutex::new(Vec::new());
     repository.reader().unwrap().read_many(&names, &|position, plain| {
         guarded(&seen).push((position, plain.is_ok()));
@@ -298,7 +303,7 @@ fn a_blob_under_a_false_name_is_neither_delivered_nor_called_whole() {
     });
     let mut seen = seen.into_inner().unwrap();
     seen.sort_unstable();
-    assert_eq!(seen, [(0, true), (1, false)]);
+    assert_eq!(seen, [(0, true), (1, false), (2, false)]);
     let report = repository.verify(VerifyDepth::Data { percent: 100, seed: 0 }, &NoProgress).unwrap();
     assert!(report.damage.iter().any(|text| text.contains("1 of its 2 blobs cannot be read")), "{:?}", report.damage);
 }

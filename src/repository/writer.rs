@@ -1,21 +1,20 @@
 //! Storing blobs: the calling threads read and cut; workers name chunks side by side, compress, seal and pack them;
 //! other threads store whole packs.
 //!
-//! Memory, with W workers (the machine's cores plus one, 3 to 8): 14 MiB of chunks under way, three buffers for cutting
+//! Memory, with W workers (the machine's cores plus one, 3 to 8): 18 MiB of chunks under way, three buffers for cutting
 //! of at most 8 and usually 2 MiB, 128 KiB for each calling thread, W times twice a blob while it is compressed (8 MiB
 //! at most, usually 1); what [`super::packer`] holds; plus 48 bytes per blob of the index and about 80 per new blob.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::buffers::{Buffers, Plain};
+use super::buffers::{self, Buffers, Plain, Windows};
 use super::chunker::{self, ChunkBuffer, EarlierBlobs, Gear};
-use super::compression::Compressor;
+use super::compression::{Compressor, PLAIN_LIMIT};
 use super::error::{ContentError, RepositoryError};
 use super::hash::{self, Begun};
 use super::index::Index;
@@ -30,6 +29,8 @@ use crate::ground::Progress;
 const SMALL: usize = 128 << 10;
 /// A chunk of fewer bytes is named at once: to wait for others would take longer.
 const NAMED_AT_ONCE: usize = 16 << 10;
+/// Memory that a worker keeps from blob to blob.
+const KEPT_MAX: usize = 16 << 20;
 /// Contents that are cut at the same time; more would not be read faster, and each has a buffer.
 const CUT_AT_ONCE: usize = 3;
 
@@ -51,7 +52,7 @@ pub struct WriteSummary {
 
 struct Shared {
     inner: Arc<Inner>,
-    index: Index,
+    index: Arc<Index>,
     progress: Arc<dyn Progress>,
     gear: Gear,
     /// Blobs that this writer has taken on, stored or under way.
@@ -86,7 +87,11 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    pub(super) fn start(inner: Arc<Inner>, index: Index, progress: Arc<dyn Progress>) -> Result<Self, RepositoryError> {
+    pub(super) fn start(
+        inner: Arc<Inner>,
+        index: Arc<Index>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, RepositoryError> {
         let gear = Gear::keyed(&inner.key);
         let packer = Packer::start(Arc::clone(&inner))?;
         let shared = Arc::new(Shared {
@@ -123,7 +128,7 @@ impl BlobWriter {
                 let bytes = first.len() as u64;
                 // What it was read into may be many times as large.
                 first.shrink_to_fit();
-                self.shared.take_chunk(&names, Plain::from(first))?;
+                self.shared.take_chunk(&names, first.len(), || Plain::from(first))?;
                 bytes
             }
             _ => {
@@ -159,7 +164,7 @@ impl BlobWriter {
                     self.shared.store_new(BlobKind::Data, id, || self.shared.buffers.copy(chunk));
                     names.push(id);
                 }
-                None => self.shared.take_chunk(names, self.shared.buffers.copy(chunk))?,
+                None => self.shared.take_chunk(names, chunk.len(), || self.shared.buffers.copy(chunk))?,
             }
         }
     }
@@ -168,6 +173,7 @@ impl BlobWriter {
     pub fn store_tree(&self, nodes: Vec<Node>) -> Result<BlobId, RepositoryError> {
         let plain = tree_json::encode(nodes)
             .map_err(|why| RepositoryError::Unsupported(format!("cannot store a directory: {why}")))?;
+        check_length(plain.len())?;
         let id = BlobId::of(&plain);
         self.shared.check()?;
         self.shared.store_new(BlobKind::Tree, id, || Plain::from(plain));
@@ -205,6 +211,15 @@ impl Drop for BlobWriter {
             self.stop();
         }
     }
+}
+
+/// What could not be read again must not be stored.
+fn check_length(tree: usize) -> Result<(), RepositoryError> {
+    if tree <= PLAIN_LIMIT {
+        return Ok(());
+    }
+    let why = format!("a directory, or a list of a file's pieces, takes {tree} bytes where {PLAIN_LIMIT} can be read");
+    Err(RepositoryError::Unsupported(format!("{why}: leave it out, or divide it")))
 }
 
 /// A fault of the program ends the backup, not the thread: others wait for what it would have done.
@@ -266,19 +281,25 @@ impl Shared {
     }
 
     /// Takes a chunk on: names it at once when it is small, else leaves that to the workers.
-    fn take_chunk(&self, names: &Arc<Names>, plain: Plain) -> Result<(), RepositoryError> {
+    fn take_chunk(
+        &self,
+        names: &Arc<Names>,
+        length: usize,
+        plain: impl FnOnce() -> Plain,
+    ) -> Result<(), RepositoryError> {
         self.check()?;
-        self.progress.advance(plain.len() as u64);
-        match plain.len() {
+        self.progress.advance(length as u64);
+        match length {
             0 => {}
             1..NAMED_AT_ONCE => {
+                let plain = plain();
                 let id = BlobId::of(&plain);
                 names.push(id);
                 self.store_new(BlobKind::Data, id, || plain);
             }
             length => {
-                let permit = self.budget.acquire(length);
-                let (begun, place) = (Begun::default(), names.expect());
+                let permit = self.budget.acquire(buffers::taken(length));
+                let (plain, begun, place) = (plain(), Begun::default(), names.expect());
                 self.queue.push_unnamed(Unnamed { plain, begun, place, permit });
             }
         }
@@ -362,57 +383,24 @@ impl Shared {
         self.inner.key.seal_into(compressed.unwrap_or(&plain), &mut tools.sealed)?;
         drop(plain);
         self.packer.add(kind, id, &tools.sealed, uncompressed)?;
+        if tools.sealed.capacity() > KEPT_MAX {
+            // One huge directory must not cost its memory to the end.
+            tools.sealed = Vec::new();
+            tools.compressor.forget();
+        }
         drop(permit);
         Ok(())
     }
 }
 
-/// A few buffers for cutting, lent to the threads that read large contents.
-struct Windows {
-    free: Mutex<Vec<ChunkBuffer>>,
-    returned: Condvar,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Windows {
-    fn new(count: usize) -> Self {
-        let free = std::iter::repeat_with(ChunkBuffer::default).take(count).collect();
-        Self { free: Mutex::new(free), returned: Condvar::new() }
-    }
-
-    fn borrow(&self) -> Lent<'_> {
-        let mut free = guarded(&self.free);
-        loop {
-            match free.pop() {
-                Some(buffer) => return Lent { windows: self, buffer },
-                None => free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-}
-
-/// A buffer that goes back when it is dropped, whatever happened to the thread that had it.
-struct Lent<'a> {
-    windows: &'a Windows,
-    buffer: ChunkBuffer,
-}
-
-impl Deref for Lent<'_> {
-    type Target = ChunkBuffer;
-
-    fn deref(&self) -> &ChunkBuffer {
-        &self.buffer
-    }
-}
-
-impl DerefMut for Lent<'_> {
-    fn deref_mut(&mut self) -> &mut ChunkBuffer {
-        &mut self.buffer
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        guarded(&self.windows.free).push(std::mem::take(&mut self.buffer));
-        self.windows.returned.notify_one();
+    #[test]
+    fn a_directory_that_could_not_be_read_again_is_refused() {
+        assert!(check_length(PLAIN_LIMIT).is_ok());
+        let refused = check_length(PLAIN_LIMIT + 1).unwrap_err().to_string();
+        assert!(refused.contains("leave it out, or divide it"), "{refused}");
     }
 }

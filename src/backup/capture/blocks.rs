@@ -5,7 +5,7 @@
 //! larger ones keep the list of a large image within memory. One that grew over a border of sizes is cut anew, which
 //! costs its storage once more.
 
-use crate::repository::Chunking;
+use crate::repository::{BLOB_MAX, Chunking};
 
 const KIB: u64 = 1024;
 
@@ -15,8 +15,7 @@ const BLOCKS: u64 = 1 << 18;
 const IMAGE_LEAST: u64 = 128 * KIB;
 /// Least block of a database: a write changes single pages of a few KiB at scattered places.
 const DATABASE_LEAST: u64 = 64 * KIB;
-/// Largest blob of the format.
-const MOST: u64 = 8192 * KIB;
+const MOST: u64 = BLOB_MAX as u64;
 
 /// Blocks for a disk image of so many bytes.
 pub(super) fn of_image(size: u64) -> Chunking<'static> {

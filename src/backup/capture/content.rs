@@ -13,6 +13,9 @@ use super::metadata::{same_version, size_of};
 use super::session::{Session, Trouble};
 use crate::repository::{BlobId, Chunking, ContentError, StoredContent};
 
+/// Most pieces of a file with large holes: 32 TiB of nothing. The list of them would not fit in memory.
+const PIECES_MAX: u64 = 1 << 22;
+
 /// How often a file that changes under the read is read in all.
 const READS_MAX: usize = 3;
 
@@ -122,6 +125,12 @@ pub(super) fn store_range(
         }
         if !hole.is_empty() {
             let length = hole.end - hole.start;
+            if content.blobs.len() as u64 + length / block > PIECES_MAX {
+                let size = range.end - range.start;
+                return Err(Trouble::Source(format!(
+                    "its size of {size} bytes makes more pieces than a file may have"
+                )));
+            }
             let id = zeros.map_or_else(|| store_zeros(session, block), Ok)?;
             zeros = Some(id);
             content.blobs.extend((0..length / block).map(|_| id));

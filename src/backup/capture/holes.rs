@@ -10,19 +10,16 @@ use std::ops::Range;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use crate::repository::Chunking;
+use crate::repository::{BLOB_MAX, Chunking};
 
 /// Holes from this size on are large. Each parts the content: blobs before it are named before those after it are read,
 /// which takes less time than making and comparing so many zeros.
 pub(super) const LARGE: u64 = 64 << 20;
 
-/// Zeros of a large hole in one blob where content is cut by what is in it: as many as a blob may have.
-const CONTENT_BLOCK: u64 = 8 << 20;
-
 /// Bytes of the blocks of zeros as which a hole is stored.
 pub(super) fn block_of(chunking: Chunking<'_>) -> u64 {
     match chunking {
-        Chunking::Content | Chunking::Like(_) => CONTENT_BLOCK,
+        Chunking::Content | Chunking::Like(_) => BLOB_MAX as u64,
         Chunking::Fixed(block) => block as u64,
     }
 }

@@ -184,6 +184,8 @@ impl Walk<'_> {
             }
         }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        // A listing that others change may give a name twice.
+        names.dedup_by(|a, b| a.0 == b.0);
         let (mut below, mut entries) = (Vec::new(), Vec::new());
         let mut path = join(&directory.path, b"");
         let stem = path.len();
