@@ -4,9 +4,9 @@ mod common;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::{World, noise, tree};
+use common::{World, files_below, noise, tree};
 
 const FILES: u64 = 12;
 
@@ -132,4 +132,31 @@ fn one_damaged_record_stops_neither_backup_nor_restore() {
 
 fn name_of(pack: &std::path::Path) -> String {
     pack.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_source_that_cannot_be_restored_does_not_cost_the_others() {
+    let world = World::new();
+    let (first, second) = (world.primary().join("first"), world.primary().join("second"));
+    for directory in [&first, &second] {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("file"), format!("of {}", directory.display())).unwrap();
+    }
+    let source = |name: &str, path: &Path| {
+        format!("[[source]]\nname = \"{name}\"\nkind = \"files\"\npaths = [\"{}\"]\n", path.display())
+    };
+    let policy = world.policy_head("shop", "{ rpo = \"1h\", rto = \"15m\" }");
+    world.write_policy("shop", &format!("{policy}{}", source("first", &first)));
+    let _ = world.run(["backup", "shop"]).expect(0);
+    let before = files_below(&world.dr().join("repository/data"));
+    world.write_policy("shop", &format!("{policy}{}{}", source("first", &first), source("second", &second)));
+    let _ = world.run(["backup", "shop"]).expect(0);
+    // Of the first backup everything is gone: what the first source needs, and nothing of the second.
+    before.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    let target = world.path("back");
+    let output = world.run(["restore", "shop", "--to", target.to_str().unwrap()]).expect(3);
+    let _ = output.says(&["first"]);
+    let back: Vec<_> = files_below(&target).into_iter().filter(|file| file.ends_with("file")).collect();
+    assert_eq!(back.len(), 1, "{back:?}");
+    assert_eq!(fs::read_to_string(&back[0]).unwrap(), format!("of {}", second.display()));
 }

@@ -17,9 +17,12 @@ fn world_with_garbage() -> (World, Vec<u8>) {
     let _ = world.run(["backup", "shop"]).expect(0);
     fs::write(world.primary().join("gone.bin"), noise(2, 900_000)).unwrap();
     let _ = world.run(["backup", "shop"]).expect(0);
-    let snapshot = world.points("shop")[1]["snapshot"].as_str().map(str::to_owned);
-    let snapshot = snapshot.unwrap_or_else(|| newest_snapshot(&world));
-    let _ = world.restic(["forget", &snapshot]).expect(0);
+    let point = world.newest_point("shop", "files");
+    let _ = world.restic(["forget", &newest_snapshot(&world)]).expect(0);
+    // A point that is still listed would keep everything.
+    let record =
+        files_below(&world.dr().join("points")).into_iter().find(|file| file.to_str().unwrap().contains(&point));
+    fs::remove_file(record.unwrap()).unwrap();
     fs::remove_file(world.primary().join("gone.bin")).unwrap();
     age(&world.dr().join("repository"), "3 days ago");
     (world, kept)

@@ -91,3 +91,34 @@ fn a_damaged_configuration_gets_a_sentence() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("config") && told.contains("from a copy of the repository"), "{told}");
 }
+
+#[test]
+fn a_point_without_its_snapshot_stops_a_prune_until_repair_writes_it_again() {
+    let world = world();
+    for damage in ["flipped", "removed"] {
+        let snapshot = files_below(&world.dr().join("repository/snapshots")).remove(0);
+        match damage {
+            "flipped" => flip(&snapshot, None),
+            _ => fs::remove_file(&snapshot).unwrap(),
+        }
+        let _ = world.run(["verify", "shop"]).expect(1);
+        let packs = files_below(&world.dr().join("repository/data"));
+        for arguments in [&["prune", "shop"][..], &["prune", "shop", "--dry-run"]] {
+            let output = world.command(arguments).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{damage}: {told}");
+            assert!(
+                told.contains("has lost its snapshot") && told.contains("lifeboat repair shop"),
+                "{damage}: {told}"
+            );
+        }
+        assert_eq!(files_below(&world.dr().join("repository/data")), packs);
+        let told = world.run(["repair", "shop", "--json"]).expect(0).json();
+        let told = told["damage"].to_string();
+        assert!(told.contains("it was written again"), "{damage}: {told}");
+        let _ = world.run(["verify", "shop", "--read-data"]).expect(0);
+        let _ = world.restic(["check", "--read-data"]).expect(0);
+        let _ = world.run(["prune", "shop"]).expect(0);
+        assert_eq!(restored_files(&world, damage), 6);
+    }
+}

@@ -10,6 +10,7 @@ use lifeboat_verify::chain::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureContext, Captured, Earlier};
+use super::snapshots;
 use crate::engine::Run;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
@@ -245,13 +246,6 @@ fn point_id(source: &str, run: &str) -> String {
 }
 
 fn draft_snapshot(run: &Run, system: &System, source: &Source, point: &str, read: &SourceRead) -> Result<Snapshot> {
-    let tags = [
-        "lifeboat".to_owned(),
-        format!("system={}", system.policy.system),
-        format!("source={}", source.name),
-        format!("run={}", run.id()),
-        format!("point={point}"),
-    ];
     Ok(Snapshot {
         id: String::new(),
         time: read.data_time,
@@ -261,7 +255,7 @@ fn draft_snapshot(run: &Run, system: &System, source: &Source, point: &str, read
         username: String::new(),
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        tags: tags.to_vec(),
+        tags: snapshots::tags(&system.policy.system, &source.name, run.id(), point),
         parent: read.parent.clone(),
     })
 }

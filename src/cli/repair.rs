@@ -17,7 +17,8 @@ use crate::report::humane;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Makes the index anew from the packs, copies what is still readable of damaged packs into new ones, and names every file \
-that is lost in any recovery point. No snapshot, no key and no pack is changed or deleted. What is lost and still \
+that is lost in any recovery point. The snapshot of a recovery point that lost its own is written again from the point's \
+record. No key and no pack is changed or deleted. What is lost and still \
 exists on the primary is stored again by the next backup; recovery points that refer to it are then whole again.")]
 pub struct Arguments {
     /// The system; may be left out when there is one policy

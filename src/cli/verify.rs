@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::output;
+use crate::backup::snapshots;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
@@ -36,15 +37,10 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let report = repository.verify(depth, system.progress.as_ref());
     system.progress.end();
     let mut report = report?;
-    // Those that cannot be read are in the report already.
-    let snapshots: Vec<String> = repository.readable_snapshots()?.0.into_iter().map(|snapshot| snapshot.id).collect();
     report.damage.extend(records_against_ledger(&system)?);
-    let (points, damaged) = system.dr.points()?;
-    report.damage.extend(damaged);
-    for point in points {
-        if !snapshots.contains(&point.snapshot) {
-            report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
-        }
+    report.damage.extend(system.dr.points()?.1);
+    for point in snapshots::points_without(&system, &repository)? {
+        report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
     }
     if global.json {
         output::json(&json!({
@@ -73,7 +69,11 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         system.policy.system,
         report.damage.len()
     ))
-    .hint("restore what you need from points that are whole, and copy the repository before anything is mended"))
+    .hint(format!(
+        "restore what you need from points that are whole, and copy the repository; then `lifeboat repair {}` mends what \
+         can be mended",
+        system.policy.system
+    )))
 }
 
 /// Records that the ledger saw being written and that are gone or different now. An entry that cannot be read vouches for

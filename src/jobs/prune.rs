@@ -6,6 +6,7 @@ use lifeboat_verify::chain::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::unfinished;
+use crate::backup::snapshots;
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
 use crate::engine::system::System;
@@ -93,6 +94,7 @@ pub fn amounts(report: &PruneReport) -> BTreeMap<Decision, Amount> {
 /// As [`prune`].
 pub fn plan(system: &System) -> Result<PruneReport> {
     let repository = system.open_repository()?;
+    snapshots::insist(system, &repository)?;
     Ok(repository.plan_prune(&Rules::default(), system.clock.now(), system.progress.as_ref())?)
 }
 
@@ -148,6 +150,7 @@ async fn work(run: &Run, system: &System, repository: &Repository) -> Result<Pru
             let (repository, system, id) = (repository.clone(), system.clone(), run.id().to_owned());
             blocking(move || {
                 let now = system.clock.now();
+                snapshots::insist(&system, &repository)?;
                 let report = repository.prune(&Rules::default(), now, system.progress.as_ref())?;
                 Ok(PruneDone::of(&id, &report, Vec::new()))
             })

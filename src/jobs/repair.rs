@@ -4,6 +4,7 @@ use lifeboat_verify::chain::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::unfinished;
+use crate::backup::snapshots;
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
 use crate::engine::system::System;
@@ -67,7 +68,12 @@ async fn perform(run: &Run, system: &System, repository: &Repository, request: R
         .step("repair", || async {
             let (repository, system) = (repository.clone(), system.clone());
             blocking(move || {
-                Ok(repository.repair(request.headers_only, system.clock.now(), system.progress.as_ref())?)
+                // First, so that what these points lack is found, too.
+                let written = snapshots::write_again(&system, &repository)?;
+                let mut report =
+                    repository.repair(request.headers_only, system.clock.now(), system.progress.as_ref())?;
+                report.damage.splice(0..0, written);
+                Ok(report)
             })
             .await
         })

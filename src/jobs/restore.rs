@@ -19,7 +19,7 @@ use crate::recovery::browse::{self, tree_id};
 use crate::recovery::points::points_at;
 use crate::recovery::restore::{self, RestoreRequest, RestoreSummary};
 use crate::repository::{BlobReader, Repository};
-use crate::site::records::{Missing, PointRecord};
+use crate::site::records::{Missing, PointRecord, PointState};
 
 /// The kind's word in catalog and ledger.
 pub const KIND: &str = "restore";
@@ -124,6 +124,7 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
         require_empty(wish)?;
     }
     let parts = parts(&repository, points, wish)?;
+    warn_of_partial(system, &parts);
     end_interrupted(system).await?;
     let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, wish)?;
     let _lock = lock(system, run.id())?;
@@ -200,12 +201,50 @@ async fn restore_parts(
     parts: &[Part],
     wish: &RestoreWish,
 ) -> Result<Vec<Restored>> {
-    let mut restored = Vec::new();
+    let (mut restored, mut failed) = (Vec::new(), Vec::new());
     for part in parts {
         let step = format!("restore {}", part.point.source);
-        restored.push(run.step(&step, || restore_part(system, repository, part, wish)).await?);
+        match run.step(&step, || restore_part(system, repository, part, wish)).await {
+            Ok(done) => restored.push(done),
+            Err(failure) => failed.push((part, failure)),
+        }
+    }
+    // What hits one point must not cost the others; what hits all of them is told as it is.
+    if restored.is_empty() {
+        return failed.into_iter().next().map_or(Ok(restored), |(_, failure)| Err(failure));
+    }
+    for (part, failure) in failed {
+        system.progress.warn(&format!("the source {} is not restored: {failure}", part.point.source));
+        restored.push(nothing_of(&part.point, failure.message));
     }
     Ok(restored)
+}
+
+/// A point that could not be restored beside others that could.
+fn nothing_of(point: &PointRecord, reason: String) -> Restored {
+    let path = point.roots.first().cloned().unwrap_or_else(|| "/".to_owned());
+    Restored {
+        point: point.id.clone(),
+        source: point.source.clone(),
+        entries: 0,
+        bytes: 0,
+        missing: vec![Missing { path, reason }],
+        missing_count: 1,
+        unsafe_links: Vec::new(),
+    }
+}
+
+/// A point that is not whole is restored as it is; nobody should take it for whole.
+fn warn_of_partial(system: &System, points: &[Part]) {
+    for Part { point, .. } in points.iter().filter(|part| part.point.state == PointState::Partial) {
+        let first = point.missing.first().map(|missing| format!(", first {}: {}", missing.path, missing.reason));
+        system.progress.warn(&format!(
+            "the recovery point {} is partial, {} entries were not or not exactly stored{}",
+            point.id,
+            point.missing_count,
+            first.unwrap_or_default()
+        ));
+    }
 }
 
 fn lock(system: &System, run: &str) -> Result<SystemLock> {

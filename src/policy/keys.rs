@@ -247,7 +247,7 @@ static SOURCE: Table = Table {
                         "paths",
                         Texts(Form::AbsoluteGlob, 1),
                         Required,
-                        "Patterns of files; `*` stays within a directory, `**` crosses directories.",
+                        "Patterns of files; `*` stays within a directory, `**` crosses directories. A symbolic link is stored as a link: name the file.",
                     ),
                     key(
                         "exclude",
@@ -259,7 +259,7 @@ static SOURCE: Table = Table {
                         "full_read",
                         Text(Form::Duration),
                         Default("7d"),
-                        "How often every file is read whole, to prove that what was kept unread is still right.",
+                        "How often every file is read whole, to prove that what was kept unread is still right: a change in the middle of a log that also grew is seen by that read only, and points between hold other bytes there.",
                     ),
                 ],
             ),

@@ -296,6 +296,21 @@ impl Repository {
         snapshot::save(&self.inner, snapshot)
     }
 
+    /// Removes what is left of a snapshot that is damaged; false when there is nothing, or it is not damaged.
+    ///
+    /// # Errors
+    /// The store's error when it does not answer or does not remove it.
+    pub fn remove_damaged_snapshot(&self, id: &str) -> Result<bool, RepositoryError> {
+        let object = format!("{}{id}", snapshot::SNAPSHOTS);
+        match self.snapshot(id) {
+            Err(RepositoryError::Damaged(_)) if self.inner.store.size(&object)?.is_some() => {
+                self.inner.store.delete(&object)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Checks the repository.
     pub fn verify(&self, depth: VerifyDepth, progress: &dyn Progress) -> Result<VerifyReport, RepositoryError> {
         verify::verify(&self.inner, depth, progress)
