@@ -203,7 +203,7 @@ impl Names {
     }
 
     /// Adds a chunk whose name will come.
-    pub(super) fn expect(self: &Arc<Self>) -> Place {
+    pub(super) fn reserve(self: &Arc<Self>) -> Place {
         let mut known = guarded(&self.known);
         known.ids.push(None);
         known.open += 1;

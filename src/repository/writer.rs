@@ -299,7 +299,7 @@ impl Shared {
             }
             length => {
                 let permit = self.budget.acquire(buffers::taken(length));
-                let (plain, begun, place) = (plain(), Begun::default(), names.expect());
+                let (plain, begun, place) = (plain(), Begun::default(), names.reserve());
                 self.queue.push_unnamed(Unnamed { plain, begun, place, permit });
             }
         }
