@@ -120,5 +120,13 @@ fn a_point_without_its_snapshot_stops_a_prune_until_repair_writes_it_again() {
         let _ = world.restic(["check", "--read-data"]).expect(0);
         let _ = world.run(["prune", "shop"]).expect(0);
         assert_eq!(restored_files(&world, damage), 6);
+        if damage == "flipped" {
+            // As if the repair had been killed after it wrote the new one.
+            fs::write(&snapshot, "half of it").unwrap();
+            let _ = world.run(["prune", "shop"]).expect(1);
+            let _ = world.run(["repair", "shop"]).expect(0);
+            let _ = world.run(["prune", "shop"]).expect(0);
+            assert!(!snapshot.exists());
+        }
     }
 }

@@ -51,20 +51,32 @@ pub fn insist(system: &System, repository: &Repository) -> Result<()> {
 }
 
 /// Writes the snapshots of points again that have lost theirs, and removes what is left of damaged ones; a sentence for
-/// each.
+/// each. One that was killed in between is continued by doing it again.
 ///
 /// # Errors
-/// When something cannot be listed, written or removed.
+/// When something cannot be listed, read for now, written or removed.
 pub fn write_again(system: &System, repository: &Repository) -> Result<Vec<String>> {
+    let (points, _) = system.dr.points()?;
+    let (snapshots, _) = repository.readable_snapshots()?;
+    let (ids, mut trees): (HashSet<String>, HashSet<String>) =
+        snapshots.into_iter().map(|snapshot| (snapshot.id, snapshot.tree.to_string())).unzip();
     let mut told = Vec::new();
-    for point in points_without(system, repository)? {
-        repository.save_snapshot(&snapshot_of(&point)?)?;
-        let lost = match repository.snapshot(&point.snapshot) {
-            Err(RepositoryError::Damaged(_)) => repository.remove_damaged_snapshot(&point.snapshot)?,
-            _ => false,
-        };
-        let what = if lost { "was damaged" } else { "was gone" };
-        told.push(format!("the snapshot of the recovery point {} {what}; it was written again", point.id));
+    for point in points.iter().filter(|point| !ids.contains(&point.snapshot)) {
+        match repository.snapshot(&point.snapshot) {
+            Ok(_) => continue,
+            Err(RepositoryError::Damaged(_)) => {}
+            // A store that does not answer has lost nothing.
+            Err(error) => return Err(error.into()),
+        }
+        let written = trees.insert(point.tree.clone());
+        if written {
+            repository.save_snapshot(&snapshot_of(point)?)?;
+        }
+        let removed = repository.remove_damaged_snapshot(&point.snapshot)?;
+        if written || removed {
+            let what = if removed { "was damaged" } else { "was gone" };
+            told.push(format!("the snapshot of the recovery point {} {what}; it was written again", point.id));
+        }
     }
     Ok(told)
 }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::stage::{self, Beginning, MARGIN, Stage, now, rules};
+use super::plays::{self, Beginning, MARGIN, rules};
+use super::stage::{Stage, now};
 use crate::ground::NoProgress;
 use crate::repository::Repository;
 
@@ -277,12 +278,12 @@ fn trace_of(stage: &Arc<Stage>, actor: impl FnOnce(Repository) + Send + 'static)
 
 #[test]
 fn the_models_do_what_the_real_code_does() {
-    let stage = stage::base(Beginning::Garbage).copy();
+    let stage = plays::base(Beginning::Garbage).copy();
     let there = Arc::clone(&stage);
-    let trace = trace_of(&stage, move |repository| stage::back_up(&there, &repository, &[5]).unwrap());
+    let trace = trace_of(&stage, move |repository| plays::back_up(&there, &repository, &[5]).unwrap());
     assert_eq!(trace, expected(&BACKUP));
     // Without anything to copy: packs that are not needed at all.
-    let stage = Stage::new_with_garbage();
+    let stage = plays::base_with_whole_garbage();
     let trace = trace_of(&stage, |repository| drop(repository.prune(&rules(), now(), &NoProgress).unwrap()));
     assert_eq!(trace, expected(&MARK));
     stage.set_clock(stage.clock() + 2 * MARGIN);

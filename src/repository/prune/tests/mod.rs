@@ -1,6 +1,7 @@
 //! Prune against backup against restore.
 
 mod exhaustive;
+mod plays;
 mod random;
 mod stage;
 mod whole;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::stage::{self, Beginning, MARGIN, Stage, now, rules};
+use super::plays::{self, Beginning, MARGIN, rules};
+use super::stage::{Stage, now};
 use crate::ground::NoProgress;
 use crate::repository::{Repository, RepositoryError, VerifyDepth};
 
@@ -48,7 +49,7 @@ fn play(seed: u64, bases: &[Arc<Stage>]) -> usize {
     let backup = |random: &mut Random| -> Box<dyn FnOnce(Repository) + Send> {
         let files: Vec<usize> = (0..6).filter(|_| random.below(2) == 0).collect();
         let stage = Arc::clone(&stage);
-        Box::new(move |repository| match stage::back_up(&stage, &repository, &files) {
+        Box::new(move |repository| match plays::back_up(&stage, &repository, &files) {
             Ok(()) | Err(RepositoryError::Locked(_)) => {}
             Err(RepositoryError::Damaged(_)) if sleep_at.is_some() => {}
             Err(error) => stage.violation(format!("backup: {error}")),
@@ -61,7 +62,7 @@ fn play(seed: u64, bases: &[Arc<Stage>]) -> usize {
     let reading = Arc::clone(&stage);
     let restore = Box::new(move |repository: Repository| {
         for tree in reading.recorded() {
-            if let Err(error) = stage::restore(&repository, &tree) {
+            if let Err(error) = plays::restore(&repository, &tree) {
                 reading.violation(format!("restore: {error}"));
             }
         }
@@ -98,7 +99,7 @@ fn settle(stage: &Arc<Stage>) {
         prune(stage, &repository, 1);
     }
     clean("after more prunes");
-    stage.recorded().iter().for_each(|tree| stage::restore(&repository, tree).unwrap());
+    stage.recorded().iter().for_each(|tree| plays::restore(&repository, tree).unwrap());
     let plan = repository.plan_prune(&rules(), now(), &NoProgress).unwrap();
     if !plan.lines.is_empty() {
         stage.violation(format!("garbage is left: {:?}", plan.lines));
@@ -108,7 +109,7 @@ fn settle(stage: &Arc<Stage>) {
 #[test]
 fn every_referenced_blob_exists_at_all_times_however_prune_backup_and_restore_interleave() {
     let bases: Vec<_> =
-        [Beginning::Garbage, Beginning::MarkedLongAgo, Beginning::MarkedJustNow].map(stage::base).into();
+        [Beginning::Garbage, Beginning::MarkedLongAgo, Beginning::MarkedJustNow].map(plays::base).into();
     let (next, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed) as u64;

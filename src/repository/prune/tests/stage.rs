@@ -7,17 +7,14 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ground::{NoProgress, Secret};
 use crate::repository::config::Config;
 use crate::repository::crypto::SealKey;
-use crate::repository::index_file::{self, INDEXES};
-use crate::repository::tree::{BlobId, Node, NodeKind};
-use crate::repository::{
-    BlobKind, Chunking, Inner, KeyStrength, Repository, RepositoryError, Snapshot, guarded, pack, snapshot,
-};
+use crate::repository::index_file;
+use crate::repository::tree::BlobId;
+use crate::repository::{BlobKind, Inner, Repository, guarded, pack, snapshot};
 use crate::site::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErrorKind};
 
-type Blobs = HashSet<(BlobKind, BlobId)>;
+pub(super) type Blobs = HashSet<(BlobKind, BlobId)>;
 /// Chooses among the actors that may go on.
 pub(super) type Choose = Box<dyn FnMut(&[usize]) -> usize + Send>;
 
@@ -240,20 +237,6 @@ impl Stage {
         })
     }
 
-    /// One point, and packs that no snapshot needs at all.
-    pub(super) fn new_with_garbage() -> Arc<Self> {
-        let stage = Self::new();
-        let repository = Repository::create(stage.aside(), &Secret::new("p"), KeyStrength::Random).unwrap();
-        stage.know(&repository);
-        stage.set_clock(-1_000_000);
-        let kept = store(&stage, &repository, &[0, 1]).unwrap();
-        repository.save_snapshot(&draft(kept)).unwrap();
-        stage.record(kept);
-        store(&stage, &repository, &[3]).unwrap();
-        stage.set_clock(0);
-        stage.copy()
-    }
-
     /// Another stage with the same objects and knowledge.
     pub(super) fn copy(&self) -> Arc<Self> {
         let state = guarded(&self.state);
@@ -361,10 +344,10 @@ impl Stage {
         state.recorded.iter().any(|tree| state.closures[tree].iter().any(|blob| blobs.contains(blob)))
     }
 
-    /// The tree with this one file, which was stored and never belonged to a snapshot.
-    pub(super) fn tree_with(&self, number: usize) -> BlobId {
+    /// The tree with a file of this one blob alone.
+    pub(super) fn tree_with(&self, file: BlobId) -> BlobId {
         let state = guarded(&self.state);
-        let file = (BlobKind::Data, BlobId::of(&content(number)));
+        let file = (BlobKind::Data, file);
         let mut with = state.closures.iter().filter(|(_, blobs)| blobs.contains(&file) && blobs.len() == 3);
         *with.next().unwrap().0
     }
@@ -399,145 +382,8 @@ impl Stage {
         }
     }
 
-    fn learn(&self, tree: BlobId, blobs: Blobs) {
+    /// Tells what a tree needs.
+    pub(super) fn learn(&self, tree: BlobId, blobs: Blobs) {
         guarded(&self.state).closures.insert(tree, blobs);
     }
-}
-
-fn node(name: &str, kind: NodeKind, content: Vec<BlobId>, size: u64, subtree: Option<BlobId>) -> Node {
-    let time = now();
-    Node {
-        name: name.as_bytes().to_vec(),
-        kind,
-        mode: 0o644,
-        modified: time,
-        accessed: time,
-        changed: time,
-        uid: 0,
-        gid: 0,
-        user: String::new(),
-        group: String::new(),
-        inode: 1,
-        device_id: 1,
-        size,
-        links: 1,
-        link_target: None,
-        device: 0,
-        xattrs: Vec::new(),
-        content,
-        subtree,
-    }
-}
-
-/// What the file of this number holds.
-pub(super) fn content(number: usize) -> Vec<u8> {
-    format!("the content of file {number}, again and again {number}").repeat(3).into_bytes()
-}
-
-/// Stores files of these numbers in a directory below another; the tree.
-pub(super) fn store(stage: &Stage, repository: &Repository, files: &[usize]) -> Result<BlobId, RepositoryError> {
-    let writer = repository.writer(Arc::new(NoProgress))?;
-    let (mut nodes, mut blobs) = (Vec::new(), Blobs::new());
-    for number in files {
-        let plain = content(*number);
-        let stored = writer.store_content(&mut &plain[..], Chunking::Content).unwrap();
-        blobs.extend(stored.blobs.iter().map(|id| (BlobKind::Data, *id)));
-        nodes.push(node(&format!("f{number}"), NodeKind::File, stored.blobs, plain.len() as u64, None));
-    }
-    let below = writer.store_tree(nodes)?;
-    let tree = writer.store_tree(vec![node("d", NodeKind::Directory, Vec::new(), 0, Some(below))])?;
-    blobs.extend([(BlobKind::Tree, below), (BlobKind::Tree, tree)]);
-    writer.finish()?;
-    stage.learn(tree, blobs);
-    Ok(tree)
-}
-
-pub(super) fn draft(tree: BlobId) -> Snapshot {
-    Snapshot {
-        id: String::new(),
-        time: now(),
-        tree,
-        paths: vec!["/d".to_owned()],
-        hostname: "h".to_owned(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        tags: Vec::new(),
-        parent: None,
-    }
-}
-
-/// A backup as a run does it.
-pub(super) fn back_up(stage: &Stage, repository: &Repository, files: &[usize]) -> Result<(), RepositoryError> {
-    let guard = repository.lock_shared(now())?;
-    let tree = store(stage, repository, files)?;
-    repository.commit_snapshot(&draft(tree), &guard, now())?;
-    stage.record(tree);
-    Ok(())
-}
-
-/// Reads everything of a tree and compares.
-pub(super) fn restore(repository: &Repository, tree: &BlobId) -> Result<(), RepositoryError> {
-    let reader = repository.reader()?;
-    for directory in reader.read_tree(tree)? {
-        for file in reader.read_tree(&directory.subtree.unwrap())? {
-            let mut plain = Vec::new();
-            for id in &file.content {
-                plain.extend(reader.read(BlobKind::Data, id)?);
-            }
-            let number = String::from_utf8(file.name[1..].to_vec()).unwrap().parse().unwrap();
-            assert_eq!(plain, content(number));
-        }
-    }
-    Ok(())
-}
-
-/// How a play begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
-    /// Garbage of several kinds, nothing marked.
-    Garbage,
-    /// The same, marked long ago.
-    MarkedLongAgo,
-    /// The same, marked just now.
-    MarkedJustNow,
-}
-
-/// Seconds that a mark has to be old in these tests.
-pub(super) const MARGIN: i64 = 10_000;
-
-pub(super) fn rules() -> super::super::Rules {
-    super::super::Rules { margin: SignedDuration::from_secs(MARGIN), ..super::super::Rules::default() }
-}
-
-/// A repository with a point that is kept, packs that are used in part or not at all, and what a killed backup left.
-pub(super) fn base(beginning: Beginning) -> Arc<Stage> {
-    let stage = Stage::new();
-    let repository = Repository::create(stage.aside(), &Secret::new("p"), KeyStrength::Random).unwrap();
-    stage.know(&repository);
-    stage.set_clock(-1_000_000);
-    let writer = repository.writer(Arc::new(NoProgress)).unwrap();
-    for number in [0, 1, 2] {
-        writer.store_content(&mut &content(number)[..], Chunking::Content).unwrap();
-    }
-    writer.finish().unwrap();
-    let kept = store(&stage, &repository, &[0, 1]).unwrap();
-    repository.save_snapshot(&draft(kept)).unwrap();
-    stage.record(kept);
-    store(&stage, &repository, &[2]).unwrap();
-    store(&stage, &repository, &[3]).unwrap();
-    let before = stage.keys(INDEXES);
-    store(&stage, &repository, &[4]).unwrap();
-    let killed = stage.keys(INDEXES).into_iter().find(|key| !before.contains(key)).unwrap();
-    stage.aside().delete(&killed).unwrap();
-    if beginning != Beginning::Garbage {
-        let long_ago = if beginning == Beginning::MarkedLongAgo { MARGIN * 5 } else { 50 };
-        stage.set_clock(-long_ago);
-        let report = repository.prune(&rules(), now(), &NoProgress).unwrap();
-        assert!(report.total(super::super::Decision::Mark).0 >= 3, "{report:?}");
-        assert!(report.total(super::super::Decision::Repack).0 >= 1, "{report:?}");
-    }
-    stage.set_clock(0);
-    assert_eq!(stage.violations(), Vec::<String>::new());
-    stage
 }

@@ -1,9 +1,10 @@
 //! What a prune refuses, what it leaves alone, and that a kill between any two writes costs nothing.
 
-use super::stage::{self, Beginning, MARGIN, Stage, base, now, rules};
+use super::plays::{self, Beginning, MARGIN, base, rules};
+use super::stage::{Stage, now};
 use crate::ground::NoProgress;
 use crate::repository::prune::{Decision, Phase};
-use crate::repository::{RepositoryError, VerifyDepth};
+use crate::repository::{BlobId, RepositoryError, VerifyDepth};
 use crate::site::{ObjectStore, PutMode};
 
 #[test]
@@ -27,7 +28,7 @@ fn two_calls_with_the_margin_between_remove_what_nobody_needs_and_nothing_else()
     assert!(repository.prune(&rules(), now(), &NoProgress).unwrap().lines.is_empty());
     let report = repository.verify(VerifyDepth::Data { percent: 100, seed: 1 }, &NoProgress).unwrap();
     assert_eq!((report.damage, stage.violations()), (Vec::new(), Vec::new()));
-    stage.recorded().iter().for_each(|tree| stage::restore(&repository, tree).unwrap());
+    stage.recorded().iter().for_each(|tree| plays::restore(&repository, tree).unwrap());
 }
 
 #[test]
@@ -35,11 +36,11 @@ fn a_marked_pack_that_is_needed_again_goes_back_instead_of_being_deleted() {
     let stage = base(Beginning::MarkedLongAgo).copy();
     let repository = stage.open_aside();
     // A snapshot of another program that had read the index before the mark: nobody put the packs back for it.
-    let tree = stage.tree_with(3);
-    repository.save_snapshot(&stage::draft(tree)).unwrap();
+    let tree = stage.tree_with(BlobId::of(&plays::content(3)));
+    repository.save_snapshot(&plays::draft(tree)).unwrap();
     let report = repository.prune(&rules(), now(), &NoProgress).unwrap();
     assert!(report.phase == Phase::Sweep && report.total(Decision::PutBack).0 >= 1, "{report:?}");
-    stage::restore(&repository, &tree).unwrap();
+    plays::restore(&repository, &tree).unwrap();
     let report = repository.verify(VerifyDepth::Data { percent: 100, seed: 1 }, &NoProgress).unwrap();
     assert_eq!(report.damage, Vec::<String>::new());
 }
