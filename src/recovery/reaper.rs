@@ -3,7 +3,7 @@
 //! A process belongs to a drill when its environment carries the drill's run id, or when it is still in a process group
 //! that the drill started. What a script hands to somebody else (a service manager, a container engine) is not seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long processes have between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 /// Rounds of KILL before what is left is named: a process that makes new ones is met again in the next round.
 const ROUNDS: u32 = 10;
 
@@ -57,6 +59,10 @@ impl Stat {
             start: fields.get(19)?.parse().ok()?,
         })
     }
+
+    fn runs(&self, start: u64) -> bool {
+        !self.zombie && self.start == start
+    }
 }
 
 /// Which processes are meant.
@@ -68,9 +74,10 @@ pub struct Belonging<'a> {
 }
 
 impl Belonging<'_> {
-    fn holds(&self, pid: u32) -> bool {
-        let Some(stat) = Stat::read(pid).filter(|stat| !stat.zombie) else { return false };
-        self.marked(pid) || self.groups.is_some_and(|groups| groups.holds(&stat))
+    /// When a process that belongs and runs was started; `None` for every other.
+    fn start_of(&self, pid: u32) -> Option<u64> {
+        let stat = Stat::read(pid).filter(|stat| !stat.zombie)?;
+        (self.marked(pid) || self.groups.is_some_and(|groups| groups.holds(&stat))).then_some(stat.start)
     }
 
     fn marked(&self, pid: u32) -> bool {
@@ -89,52 +96,64 @@ pub struct Ended {
     pub left: Vec<String>,
 }
 
-/// Ends all processes that belong: TERM, and KILL two seconds later. Never this process itself. Blocks.
+/// Ends all processes that belong: TERM, and KILL two seconds later. Never this process itself. Blocks, and returns
+/// when those it signalled are gone.
 pub fn end(belonging: &Belonging<'_>) -> Ended {
-    let mut seen = BTreeSet::new();
-    let first = find(belonging);
-    signal(&first, Signal::TERM, &mut seen);
+    let mut signalled = BTreeMap::new();
+    let mut remaining = wait(belonging, &signalled, Instant::now() + LOOK);
+    signal(&remaining, Signal::TERM, &mut signalled);
     let deadline = Instant::now() + GRACE;
-    let mut remaining = if first.is_empty() { first } else { wait(belonging, deadline) };
+    if !remaining.is_empty() {
+        remaining = wait(belonging, &signalled, deadline);
+    }
     for _ in 0..ROUNDS {
         if remaining.is_empty() {
             break;
         }
-        signal(&remaining, Signal::KILL, &mut seen);
-        remaining = wait(belonging, Instant::now() + Duration::from_millis(300));
+        signal(&remaining, Signal::KILL, &mut signalled);
+        remaining = wait(belonging, &signalled, Instant::now() + Duration::from_millis(300));
     }
-    let left = remaining.iter().map(|(pid, _)| format!("process {pid} ({})", name(*pid))).collect();
-    Ended { processes: seen.len() as u64, left }
+    let left = remaining.keys().map(|pid| format!("process {pid} ({})", name(*pid))).collect();
+    Ended { processes: signalled.len() as u64, left }
 }
 
-fn find(belonging: &Belonging<'_>) -> Vec<(u32, OwnedFd)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+/// Processes by id: when they started, and a handle that stays theirs when the id passes on.
+type Found = BTreeMap<u32, (u64, Arc<OwnedFd>)>;
+
+fn find(belonging: &Belonging<'_>) -> Found {
+    let Ok(entries) = fs::read_dir("/proc") else { return Found::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|&pid| pid != std::process::id() && pid > 1).filter_map(|pid| held(pid, belonging)).collect()
 }
 
 /// The handle is taken before the process is looked at: a process id that passes to another process in between
 /// cannot bring the signal to the wrong one.
-fn held(pid: u32, belonging: &Belonging<'_>) -> Option<(u32, OwnedFd)> {
+fn held(pid: u32, belonging: &Belonging<'_>) -> Option<(u32, (u64, Arc<OwnedFd>))> {
     let handle = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-    belonging.holds(pid).then_some((pid, handle))
+    Some((pid, (belonging.start_of(pid)?, Arc::new(handle))))
 }
 
-fn signal(processes: &[(u32, OwnedFd)], signal: Signal, seen: &mut BTreeSet<u32>) {
-    for (pid, handle) in processes {
-        seen.insert(*pid);
+fn signal(processes: &Found, signal: Signal, signalled: &mut Found) {
+    for (pid, (start, handle)) in processes {
+        signalled.insert(*pid, (*start, Arc::clone(handle)));
         // One that has just ended by itself, or may not be ended, shows in the next look.
         let _ = pidfd_send_signal(handle, signal);
     }
 }
 
-fn wait(belonging: &Belonging<'_>, deadline: Instant) -> Vec<(u32, OwnedFd)> {
+/// What belongs and is still there at the deadline, or nothing as soon as two looks in a row find nothing: for a moment
+/// a process that executes a program shows no environment, and so does one that is about to end.
+fn wait(belonging: &Belonging<'_>, signalled: &Found, deadline: Instant) -> Found {
+    let mut empty = false;
     loop {
-        let remaining = find(belonging);
-        if remaining.is_empty() || Instant::now() >= deadline {
+        let mut remaining = find(belonging);
+        let ending = signalled.iter().filter(|(pid, (start, _))| Stat::read(**pid).is_some_and(|now| now.runs(*start)));
+        remaining.extend(ending.map(|(pid, process)| (*pid, process.clone())));
+        if Instant::now() >= deadline || (empty && remaining.is_empty()) {
             return remaining;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        empty = remaining.is_empty();
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -152,7 +171,17 @@ mod tests {
     fn daemon(mark: &str, prelude: &str) -> u32 {
         let line = format!("{prelude} setsid sh -c '{prelude} sleep 60 >/dev/null 2>&1 & echo $!'");
         let output = Command::new("/bin/sh").args(["-c", &line]).env("LIFEBOAT_TEST", mark).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+        let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        until(|| name(pid) == "sleep");
+        pid
+    }
+
+    fn until(seen: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !seen() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn alive(pid: u32) -> bool {
@@ -180,6 +209,25 @@ mod tests {
         let pid = daemon(&mark(), "trap \"\" TERM;");
         end(&Belonging { marks: vec![format!("LIFEBOAT_TEST={}", mark())], groups: None });
         assert!(!alive(pid));
+    }
+
+    fn resident_kib(pid: u32) -> usize {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// To give its memory back takes a process long, and meanwhile it has no environment by which it could be found.
+    #[test]
+    fn a_process_that_takes_long_to_end_is_waited_for() {
+        const HELD: usize = 512 << 20;
+        let mut command = Command::new("dd");
+        command.args(["if=/dev/zero", &format!("bs={HELD}"), "count=1", "status=none"]);
+        let mut child = command.env("LIFEBOAT_TEST", mark()).stdout(Stdio::piped()).spawn().unwrap();
+        until(|| resident_kib(child.id()) >= HELD >> 10);
+        end(&Belonging { marks: vec![format!("LIFEBOAT_TEST={}", mark())], groups: None });
+        assert!(!alive(child.id()));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -274,6 +274,28 @@ fn many_are_read_with_each_byte_fetched_once_and_in_any_order() {
     assert!(calls.into_inner() < 50);
 }
 
+/// Numbers that no width of lanes divides: some blobs are left to be checked with the next stretch.
+#[test]
+fn blobs_that_are_left_for_the_next_stretch_are_not_fetched_again() {
+    for count in [1, 5, 13, 61, 117] {
+        let store = MemoryStore::sound();
+        let repository = create(&store);
+        let writer = writer(&repository);
+        let content = noise(count * (16 << 10));
+        let blobs = writer.store_content(&mut &content[..], Chunking::Fixed(16 << 10)).unwrap().blobs;
+        writer.finish().unwrap();
+        let reader = repository.reader().unwrap();
+        store.fetched.store(0, Ordering::Relaxed);
+        let seen = AtomicUsize::new(0);
+        reader.read_many(&blobs, &|position, plain| {
+            assert_eq!(BlobId::of(plain.unwrap()), blobs[position]);
+            seen.fetch_add(1, Ordering::Relaxed) < count
+        });
+        assert_eq!(seen.into_inner(), count);
+        assert_eq!(store.fetched.load(Ordering::Relaxed), count * ((16 << 10) + crypto::OVERHEAD), "{count}");
+    }
+}
+
 #[test]
 fn a_blob_under_a_false_name_is_neither_delivered_nor_called_whole() {
     let store = MemoryStore::sound();
@@ -416,6 +438,7 @@ fn what_grew_keeps_the_blob_that_was_its_end() {
     // What an earlier version says is a proposal only.
     let writer = writer(&repository);
     let other = writer.store_content(&mut &pieces[1..length], Chunking::Like(&earlier.blobs)).unwrap();
+    assert_eq!(other, writer.store_content(&mut &pieces[1..length], Chunking::Content).unwrap());
     writer.finish().unwrap();
     let read: Vec<u8> =
         other.blobs.iter().flat_map(|id| repository.reader().unwrap().read(BlobKind::Data, id).unwrap()).collect();
