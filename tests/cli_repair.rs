@@ -130,3 +130,60 @@ fn a_point_without_its_snapshot_stops_a_prune_until_repair_writes_it_again() {
         }
     }
 }
+
+#[test]
+fn status_knows_of_damage_until_a_look_as_thorough_finds_none() {
+    let world = world();
+    let _ = world.run(["status", "shop"]).expect(0);
+    flip(&data_pack(&world), None);
+    let _ = world.run(["verify", "shop", "--read-data"]).expect(1);
+    let _ = world.run(["status", "shop"]).expect(4).says(&["NOT HEALTHY", "found damage", "lifeboat repair"]);
+    // The structure alone is whole.
+    let _ = world.run(["verify", "shop"]).expect(0);
+    let _ = world.run(["status", "shop"]).expect(4);
+    for number in 0..6 {
+        let path = world.primary().join(format!("file{number}"));
+        fs::write(&path, noise(number, 200_000)).unwrap();
+    }
+    let _ = world.run(["repair", "shop"]).expect(3);
+    let _ = world.run(["backup", "shop"]).expect(0);
+    // The damaged pack still lies there until a prune takes it away, and nothing needs it.
+    let _ = world.run(["verify", "shop", "--read-data"]).expect(0).says(&["that nothing needs"]);
+    let status = world.run(["status", "shop", "--json"]).expect(0).json();
+    assert_eq!(status["systems"][0]["verification"]["percent_read"], 100, "{status}");
+}
+
+#[test]
+fn a_site_that_lost_what_it_says_of_itself_gets_it_again() {
+    let world = world();
+    let marker = world.dr().join("lifeboat.json");
+    let original = fs::read(&marker).unwrap();
+    fs::remove_file(&marker).unwrap();
+    for command in ["points", "backup", "verify"] {
+        let _ = world.run([command, "shop"]).expect(1).says(&["has lost its lifeboat.json", "lifeboat repair"]);
+    }
+    let _ = world.run(["repair", "shop"]).expect(0).says(&["written again"]);
+    // Under the id by which this machine knows it.
+    assert_eq!(fs::read(&marker).unwrap(), original);
+    let _ = world.run(["backup", "shop"]).expect(0);
+    fs::write(&marker, &original[..original.len() / 2]).unwrap();
+    let _ = world.run(["status", "shop"]).expect(1).says(&["lifeboat.json", "lifeboat repair"]);
+    fs::remove_dir_all(world.state()).unwrap();
+    fs::remove_dir_all(world.policies()).unwrap();
+    let password = format!("file:{}", world.password_file().display());
+    let dr = world.dr().display().to_string();
+    let _ = world.run(["rebuild", "--from", &dr, "--repository-password", &password]).expect(0);
+    assert_eq!(restored_files(&world, "back"), 6);
+}
+
+#[test]
+fn a_damaged_stored_policy_is_found_and_the_next_backup_puts_it_back() {
+    let world = world();
+    let stored = files_below(&world.dr().join("policies")).pop().unwrap();
+    flip(&stored, None);
+    let _ = world.run(["verify", "shop"]).expect(1).says(&["policies/", "is damaged"]);
+    let dr = world.dr().display().to_string();
+    let _ = world.run(["rebuild", "--from", &dr]).expect(1).says(&["is damaged", "lifeboat init"]);
+    let _ = world.run(["backup", "shop"]).expect(0);
+    let _ = world.run(["verify", "shop"]).expect(0);
+}

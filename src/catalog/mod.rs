@@ -78,6 +78,24 @@ impl DrillRow {
     }
 }
 
+/// What this machine last saw of a system's repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerificationRow {
+    pub system: String,
+    pub at: Timestamp,
+    /// How many percent of the data were read; 0 when only the structure was looked at.
+    pub percent_read: u8,
+    /// Places of damage.
+    pub damage: u64,
+}
+
+impl VerificationRow {
+    /// Whether this, the later one, is what counts now: damage stands until a look as thorough finds none.
+    fn replaces(&self, before: &Self) -> bool {
+        self.damage > 0 || before.damage == 0 || self.percent_read >= before.percent_read
+    }
+}
+
 /// Less room than SQLite needs to open a catalog: a page of tables, the log and its index.
 fn is_full(path: &Path) -> bool {
     const NEEDED: u64 = 256 << 10;
@@ -266,6 +284,25 @@ impl Catalog {
         Ok(())
     }
 
+    /// Notes a verification; one that looked less closely does not take damage back.
+    pub fn put_verification(&self, verification: &VerificationRow) -> Result<()> {
+        if self.verification(&verification.system)?.is_some_and(|before| !verification.replaces(&before)) {
+            return Ok(());
+        }
+        self.connection()
+            .execute(
+                "insert or replace into verification (system, record) values (?1, ?2)",
+                params![verification.system, to_json(verification)?],
+            )
+            .or_fail(|| "cannot note the verification in the catalog".to_owned())?;
+        Ok(())
+    }
+
+    /// The verification of a system that counts, once there was one.
+    pub fn verification(&self, system: &str) -> Result<Option<VerificationRow>> {
+        Ok(self.records("select record from verification where system = ?1", system)?.pop())
+    }
+
     /// All drills of a system by number.
     pub fn drills(&self, system: &str) -> Result<Vec<DrillRow>> {
         self.records("select record from drill where system = ?1 order by number", system)
@@ -341,6 +378,20 @@ fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_stands_until_a_look_as_thorough_finds_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&directory.path().join("catalog.db")).unwrap();
+        assert_eq!(catalog.verification("shop").unwrap(), None);
+        // Percent read and damage, and what counts then.
+        for (percent_read, damage, counts) in [(0, 0, 0), (100, 2, 2), (0, 0, 2), (50, 0, 2), (0, 1, 1), (0, 0, 0)] {
+            let at = Timestamp::UNIX_EPOCH;
+            catalog.put_verification(&VerificationRow { system: "shop".into(), at, percent_read, damage }).unwrap();
+            assert_eq!(catalog.verification("shop").unwrap().unwrap().damage, counts);
+        }
+        assert_eq!(catalog.verification("other").unwrap(), None);
+    }
 
     #[test]
     fn events_come_back_in_order_with_gap_free_numbers() {

@@ -5,13 +5,13 @@ use rusqlite::Connection;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 
-/// `PRAGMA user_version` of this code.
-const SCHEMA_VERSION: i64 = 1;
+/// What leads from one `PRAGMA user_version` to the next; the first makes a new catalog.
+const MIGRATIONS: [&str; 2] = [FIRST_TABLES, VERIFICATIONS];
 
 /// Older ones can corrupt a WAL database when two connections checkpoint and write (fixed in 3.51.3).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-const TABLES: &str = "
+const FIRST_TABLES: &str = "
 create table run (
     id       text primary key,
     system   text not null,
@@ -54,7 +54,11 @@ create table drill (
 ) strict;
 ";
 
-/// Sets the connection up and makes the tables of a new catalog.
+const VERIFICATIONS: &str = "
+create table verification (system text primary key, record text not null) strict;
+";
+
+/// Sets the connection up, brings an older catalog up to date and makes the tables of a new catalog.
 pub fn prepare(connection: &Connection) -> Result<()> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(Failure::failed(format!("SQLite {} is too old, 3.51.3 is needed", rusqlite::version())));
@@ -67,21 +71,59 @@ pub fn prepare(connection: &Connection) -> Result<()> {
         connection.pragma_query_value(None, "user_version", |row| row.get(0))
     };
     match settings().or_fail(|| "it is no readable SQLite database".to_owned())? {
-        0 => create(connection).or_fail(|| "cannot make its tables".to_owned()),
-        SCHEMA_VERSION => Ok(()),
+        version if version == newest() => Ok(()),
+        version if version < newest() => migrate(connection).or_fail(|| "cannot make its tables".to_owned()),
         newer => Err(Failure::failed(format!(
-            "its version is {newer}, this lifeboat knows {SCHEMA_VERSION}: a newer lifeboat wrote it"
+            "its version is {newer}, this lifeboat knows {}: a newer lifeboat wrote it",
+            newest()
         ))),
     }
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+fn newest() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     // Immediate, and the version read again inside: two first commands may meet here.
     connection.execute_batch("begin immediate")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(TABLES)?;
-        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    for migration in MIGRATIONS.iter().skip(version.max(0) as usize) {
+        connection.execute_batch(migration)?;
     }
+    connection.pragma_update(None, "user_version", newest())?;
     connection.execute_batch("commit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let mut statement = connection.prepare("select name || sql from sqlite_schema order by name").unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
+        rows.map(|row| row.unwrap().unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn every_older_catalog_is_brought_to_the_same_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let fresh = Connection::open(directory.path().join("fresh.db")).unwrap();
+        prepare(&fresh).unwrap();
+        for version in 1..MIGRATIONS.len() {
+            let old = Connection::open(directory.path().join(format!("{version}.db"))).unwrap();
+            MIGRATIONS[..version].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+            old.pragma_update(None, "user_version", version as i64).unwrap();
+            prepare(&old).unwrap();
+            prepare(&old).unwrap();
+            assert_eq!(tables(&old), tables(&fresh));
+        }
+    }
+
+    #[test]
+    fn a_newer_catalog_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", newest() + 1).unwrap();
+        assert!(prepare(&connection).unwrap_err().message.contains("newer lifeboat"));
+    }
 }

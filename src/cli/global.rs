@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::engine::system::{StateDirectory, System, dr_place};
 use crate::ground::clock::SystemClock;
 use crate::ground::failure::OrFail;
-use crate::ground::{Failure, Result};
+use crate::ground::{Failure, Progress, Result};
 use crate::policy::{self, Policy};
 use crate::site::{DrSite, SitePlace};
 
@@ -169,6 +169,16 @@ impl Global {
             Err(error) => system.progress.warn(&format!("{error}; the backup goes on")),
         }
         Ok(system)
+    }
+
+    /// Writes the marker of a DR site again that lost it, so that it can be opened; says so.
+    pub fn mend_marker(&self, place: &SitePlace) -> Result<()> {
+        let known = |system: &str| self.catalog().ok()?.1.dr_site(system).ok().flatten();
+        if DrSite::mend_marker(place, known)? {
+            self.terminal()
+                .warn(&format!("what {} says of itself was lost or damaged; it is written again", place.describe()));
+        }
+        Ok(())
     }
 
     fn open(&self, file: PolicyFile, open: impl Fn(&SitePlace, &str) -> Result<DrSite>) -> Result<System> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::{block_on, output, resume};
-use crate::engine::system::System;
+use crate::engine::system::{System, dr_place};
 use crate::ground::{Failure, FailureKind, Result};
 use crate::jobs;
 use crate::jobs::repair::{RepairDone, RepairRequest};
@@ -33,7 +33,9 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let system = global.open_system(global.policy_of(arguments.system.as_deref())?)?;
+    let file = global.policy_of(arguments.system.as_deref())?;
+    global.mend_marker(&dr_place(&file.policy)?)?;
+    let system = global.open_system(file)?;
     if !arguments.continue_only {
         resume::other_kinds(global, &system, jobs::repair::KIND)?;
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::output;
+use crate::catalog::{DrillRow, RunRow, VerificationRow};
 use crate::engine::system::{System, dr_place};
 use crate::ground::{Failure, Result};
 use crate::report::humane;
@@ -28,7 +29,9 @@ struct SystemStatus {
     /// What a person should look at, a sentence each.
     incidents: Vec<String>,
     rpo_objective_seconds: Option<f64>,
-    last_drill: Option<crate::catalog::DrillRow>,
+    last_drill: Option<DrillRow>,
+    /// The last one by this machine; with damage, until one as thorough finds none.
+    verification: Option<VerificationRow>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +75,7 @@ fn every_system(global: &Global) -> Result<Vec<SystemStatus>> {
             incidents: vec![failure.message],
             rpo_objective_seconds: None,
             last_drill: None,
+            verification: None,
         }));
     }
     Ok(statuses)
@@ -115,9 +119,15 @@ fn examine(global: &Global, name: &str) -> Result<SystemStatus> {
         healthy = false;
         incidents.push(format!("drill {} did not pass", drill.drill));
     }
+    let verification = system.catalog.verification(name)?;
+    let last_backup = system.catalog.last_run(name, crate::jobs::backup::KIND)?;
+    let troubles = [verification.as_ref().and_then(damage), last_backup.as_ref().and_then(failed)];
+    healthy &= troubles.iter().all(Option::is_none);
+    incidents.extend(troubles.into_iter().flatten());
     incidents.extend(run_incidents(&system)?);
     let rpo_objective_seconds = objective.map(|rpo| rpo.as_secs_f64());
-    Ok(SystemStatus { system: name.to_owned(), healthy, sources, incidents, rpo_objective_seconds, last_drill })
+    let system = name.to_owned();
+    Ok(SystemStatus { system, healthy, sources, incidents, rpo_objective_seconds, last_drill, verification })
 }
 
 fn never_backed_up(policy: &crate::policy::Policy) -> SystemStatus {
@@ -134,7 +144,24 @@ fn never_backed_up(policy: &crate::policy::Policy) -> SystemStatus {
         incidents: vec!["it was never backed up: there is no DR site yet".to_owned()],
         rpo_objective_seconds: policy.objectives.rpo.map(|rpo| rpo.as_secs_f64()),
         last_drill: None,
+        verification: None,
     }
+}
+
+fn failed(run: &RunRow) -> Option<String> {
+    let why = run.summary.as_deref().unwrap_or_default();
+    (run.outcome.as_deref() == Some("failed")).then(|| format!("the last backup run {} failed: {why}", run.id))
+}
+
+fn damage(verification: &VerificationRow) -> Option<String> {
+    (verification.damage > 0).then(|| {
+        format!(
+            "the verification of {} found damage in {} places: `lifeboat verify` names it, `lifeboat repair` mends what \
+             can be mended",
+            verification.at.strftime("%Y-%m-%d %H:%M UTC"),
+            verification.damage
+        )
+    })
 }
 
 fn run_incidents(system: &System) -> Result<Vec<String>> {
@@ -147,10 +174,6 @@ fn run_incidents(system: &System) -> Result<Vec<String>> {
             format!("the {} run {} is under way, or was interrupted and ends with the next command", run.kind, run.id)
         })
         .collect();
-    let last = system.catalog.last_run(name, crate::jobs::backup::KIND)?;
-    if let Some(run) = last.filter(|run| run.outcome.as_deref() == Some("failed")) {
-        incidents.push(format!("the last backup run {} failed: {}", run.id, run.summary.unwrap_or_default()));
-    }
     incidents.extend(system.clock_suspect(system.clock.now()));
     Ok(incidents)
 }
@@ -208,6 +231,16 @@ fn print(status: &SystemStatus) -> Result<()> {
             drill.drill,
             drill.verdict,
             drill.finished.strftime("%Y-%m-%d %H:%M UTC")
+        ))?;
+    }
+    if let Some(verification) = status.verification.as_ref().filter(|verification| verification.damage == 0) {
+        let depth = match verification.percent_read {
+            0 => "structure".to_owned(),
+            percent => format!("{percent} % of the data read"),
+        };
+        output::line(&format!(
+            "last verification: whole ({depth}; {})",
+            verification.at.strftime("%Y-%m-%d %H:%M UTC")
         ))?;
     }
     status.incidents.iter().try_for_each(|incident| output::line(&format!("! {incident}")))

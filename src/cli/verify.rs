@@ -6,11 +6,12 @@ use serde_json::json;
 use super::global::Global;
 use super::output;
 use crate::backup::snapshots;
+use crate::catalog::VerificationRow;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::report::humane;
-use crate::repository::VerifyDepth;
+use crate::repository::{VerifyDepth, VerifyReport};
 use lifeboat_verify::chain::Entry;
 
 /// Arguments of `verify`.
@@ -39,12 +40,15 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let mut report = report?;
     report.damage.extend(records_against_ledger(&system)?);
     report.damage.extend(system.dr.points()?.1);
+    report.damage.extend(system.dr.policy_damage()?);
     for point in snapshots::points_without(&system, &repository)? {
         report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
     }
+    note(&system, &report, arguments.read_data.unwrap_or(0));
     if global.json {
         output::json(&json!({
             "system": system.policy.system, "snapshots": report.snapshots, "packs": report.packs,
+            "unlisted_packs": report.unlisted_packs,
             "packs_read": report.packs_read, "blobs": report.blobs, "bytes_read": report.bytes_read,
             "damage": report.damage,
         }))?;
@@ -56,6 +60,13 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             report.blobs,
             report.packs_read,
             humane::bytes(report.bytes_read)
+        ))?;
+    }
+    if report.unlisted_packs > 0 && !global.json {
+        output::line(&format!(
+            "{} packs more that nothing needs: a killed backup or a repair left them, or a backup under way; `lifeboat \
+             prune` removes what is left",
+            report.unlisted_packs
         ))?;
     }
     if report.damage.is_empty() {
@@ -74,6 +85,19 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
          can be mended",
         system.policy.system
     )))
+}
+
+/// For `status`. What was found is told even when it cannot be noted.
+fn note(system: &System, report: &VerifyReport, percent_read: u8) {
+    let noted = system.catalog.put_verification(&VerificationRow {
+        system: system.policy.system.clone(),
+        at: system.clock.now(),
+        percent_read,
+        damage: report.damage.len() as u64,
+    });
+    if let Err(failure) = noted {
+        system.progress.warn(&format!("{}: `lifeboat status` does not know of this verification", failure.message));
+    }
 }
 
 /// Records that the ledger saw being written and that are gone or different now. An entry that cannot be read vouches for

@@ -22,7 +22,13 @@ pub fn bring_back_policy(
     let in_force = dr.policy_in_force()?.ok_or_else(|| {
         Failure::wrong_input(format!("the DR site {} holds no policy: no backup was ever made", dr.describe()))
     })?;
-    let text = dr.policy_text(&in_force.policy)?;
+    let text = dr.policy_text(&in_force.policy).map_err(|failure| {
+        failure.hint(format!(
+            "lay a copy of the policy of {:?} into the policies directory, or write one with `lifeboat init` that names \
+             this DR site and its password: everything else is found there, and the next backup puts the policy back",
+            in_force.system
+        ))
+    })?;
     let text = relocate(&text, place, password)?;
     let scripts = policies.join("scripts");
     durable_file::create_directories(&scripts).or_fail(|| format!("cannot make {}", scripts.display()))?;

@@ -30,6 +30,15 @@ impl RepositoryError {
         Self::Store(StoreError { kind: StoreErrorKind::Other, message: message.into() })
     }
 
+    /// An error that says only what is wrong, as one of this object.
+    pub(super) fn of(self, object: &str) -> Self {
+        match self {
+            Self::Damaged(why) => Self::Damaged(format!("{object} is damaged: {why}")),
+            Self::Unsupported(why) => Self::Unsupported(format!("{object} is not understood: {why}")),
+            other => other,
+        }
+    }
+
     /// A store's error on an object that must be there: a missing one is damage.
     pub(super) fn on_required(error: StoreError, what: &str) -> Self {
         if error.kind == StoreErrorKind::NotFound {

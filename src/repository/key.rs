@@ -107,7 +107,7 @@ fn cannot_encode(error: &serde_json::Error) -> RepositoryError {
     RepositoryError::machine(format!("cannot encode the key: {error}"))
 }
 
-/// Tries a password on the bytes of a key object.
+/// Tries a password on the bytes of a key object. What is wrong with it is said without its name.
 pub(super) fn open(stored: &[u8], password: &Secret) -> Result<Opened, RepositoryError> {
     let mut file = parse(stored)?;
     let key = derive(password, file.n, file.r, file.p, &file.salt.0)?;
@@ -122,7 +122,7 @@ fn parse(stored: &[u8]) -> Result<KeyFile, RepositoryError> {
     let file: KeyFile = serde_json::from_slice(stored).map_err(|error| damaged(&error.to_string()))?;
     if file.kdf != "scrypt" {
         return Err(RepositoryError::Unsupported(format!(
-            "a key of the repository is derived by {:?}; only scrypt is understood",
+            "it is derived by {:?}; only scrypt is understood",
             file.kdf
         )));
     }
@@ -132,14 +132,14 @@ fn parse(stored: &[u8]) -> Result<KeyFile, RepositoryError> {
     let memory = file.n.checked_mul(128).and_then(|bytes| bytes.checked_mul(u64::from(file.r)));
     if memory.is_none_or(|bytes| bytes > MEMORY_LIMIT) || file.p > REPEAT_LIMIT {
         return Err(RepositoryError::Unsupported(format!(
-            "a key of the repository asks for scrypt with N={} r={} p={}, more than the limit of 1 GiB",
+            "it asks for scrypt with N={} r={} p={}, more than the limit of 1 GiB",
             file.n, file.r, file.p
         )));
     }
     Ok(file)
 }
 
-/// Says whether the bytes have the form of a key object, without a password.
+/// Says whether the bytes have the form of a key object, without a password. The error does not name it.
 pub(super) fn check_form(stored: &[u8]) -> Result<(), RepositoryError> {
     parse(stored).map(drop)
 }
@@ -149,8 +149,9 @@ pub(super) fn check_master(plain: &[u8]) -> Result<(), RepositoryError> {
     parse_master(plain).map(drop)
 }
 
+/// What is wrong with the key; [`RepositoryError::of`] says which key it is.
 fn damaged(why: &str) -> RepositoryError {
-    RepositoryError::Damaged(format!("a key of the repository is damaged: {why}"))
+    RepositoryError::Damaged(why.to_owned())
 }
 
 fn parse_master(plain: &[u8]) -> Result<SealKey, RepositoryError> {

@@ -371,16 +371,11 @@ fn open_any_key(store: &dyn ObjectStore, password: &Secret) -> Result<Keys, Repo
         match key::open(&bytes, password) {
             Ok(key::Opened::Fits(key)) => keys.fits.push(key),
             Ok(key::Opened::OtherPassword) if whole => keys.others += 1,
-            Ok(key::Opened::OtherPassword) => {
-                let problem =
-                    RepositoryError::Damaged(format!("{} is damaged: its bytes do not match its name", object.key));
-                keys.problem = keys.problem.or(Some(problem));
-            }
-            Err(error) if whole => keys.problem = keys.problem.or(Some(error)),
+            Err(error) if whole => keys.problem = keys.problem.or(Some(error.of(&object.key))),
             // Whatever it now seems to ask for, it was not written so.
-            Err(error) => {
-                let problem = RepositoryError::Damaged(format!("{} is damaged: {error}", object.key));
-                keys.problem = keys.problem.or(Some(problem));
+            Ok(key::Opened::OtherPassword) | Err(_) => {
+                let problem = RepositoryError::Damaged("its bytes do not match its name".to_owned());
+                keys.problem = keys.problem.or(Some(problem.of(&object.key)));
             }
         }
     }

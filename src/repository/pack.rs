@@ -117,10 +117,10 @@ pub(super) fn entries_of(key: &SealKey, pack: &[u8]) -> Result<Vec<PackEntry>, S
     open_header(key, pack, pack.len() as u64)
 }
 
-/// Reads the header of a stored pack of this size, its tail only.
+/// Reads the header of a stored pack of this size, its tail only. What is wrong with it is said without its name.
 pub(super) fn read_header(inner: &Inner, pack: &BlobId, size: u64) -> Result<Vec<PackEntry>, RepositoryError> {
     let object = key_of(pack);
-    let damaged = |why: &str| RepositoryError::Damaged(format!("{object} is damaged: {why}"));
+    let damaged = |why: &str| RepositoryError::Damaged(why.to_owned());
     let fetch = |bytes: u64| inner.store.get_range(&object, size.saturating_sub(bytes)..size);
     let field = fetch(LENGTH_FIELD)?;
     let length = field.first_chunk().map(|bytes| u64::from(u32::from_le_bytes(*bytes)));

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config::{self, Config};
 use super::error::RepositoryError;
@@ -36,7 +37,11 @@ pub enum VerifyDepth {
 #[derive(Debug, Clone, Default)]
 pub struct VerifyReport {
     pub snapshots: u64,
+    /// Packs that an index names.
     pub packs: u64,
+    /// Packs that no index names, so that nothing needs them: a backup that was killed or is under way left them, or a
+    /// repair. They are not read.
+    pub unlisted_packs: u64,
     pub packs_read: u64,
     pub blobs: u64,
     pub bytes_read: u64,
@@ -50,7 +55,7 @@ pub(super) struct PackDamage {
     pub(super) lost: Vec<(BlobKind, BlobId)>,
 }
 
-/// A pack to look at: its size as stored and what the index says it holds.
+/// A pack to look at: its size as stored and what the index says it holds; nothing where that makes another size.
 pub(super) struct KnownPack {
     pub(super) id: BlobId,
     pub(super) size: u64,
@@ -93,8 +98,8 @@ pub(super) fn verify(
     let loaded = index_file::load(inner, false)?;
     loaded.damage.iter().for_each(|sentence| damage.add(sentence));
     report.blobs = loaded.index.len() as u64;
-    let (packs, mut bad_packs) = check_packs(inner, &loaded.index, &mut damage)?;
-    report.packs = packs.len() as u64;
+    let Listed { packs, bad: mut bad_packs, unlisted } = check_packs(inner, &loaded.index, &mut damage)?;
+    (report.packs, report.unlisted_packs) = (packs.len() as u64, unlisted);
     let reader = BlobReader::new(std::sync::Arc::clone(inner), loaded.index);
     let snapshots = load_snapshots(inner, &mut damage)?;
     report.snapshots = snapshots.len() as u64;
@@ -125,7 +130,7 @@ fn check_fixed_objects(inner: &Inner, damage: &mut Damage) -> Result<(), Reposit
         damage.add("the repository has no key: it cannot be opened again");
     }
     for (id, _) in keys {
-        check_key(inner, &id).unwrap_or_else(|why| damage.add(format!("{}{id} is damaged: {why}", key::KEYS)));
+        check_key(inner, &id).unwrap_or_else(|error| damage.add(error.of(&format!("{}{id}", key::KEYS)).to_string()));
     }
     for (id, _) in unpacked::list(inner, lock::LOCKS)?.0 {
         if let Err(RepositoryError::Damaged(why)) = lock::check_readable(inner, &id)
@@ -137,20 +142,25 @@ fn check_fixed_objects(inner: &Inner, damage: &mut Damage) -> Result<(), Reposit
     Ok(())
 }
 
-fn check_key(inner: &Inner, id: &BlobId) -> Result<(), String> {
-    let stored = inner.store.get(&format!("{}{id}", key::KEYS)).map_err(|error| error.to_string())?;
+fn check_key(inner: &Inner, id: &BlobId) -> Result<(), RepositoryError> {
+    let stored = inner.store.get(&format!("{}{id}", key::KEYS))?;
     if crypto::sha256(&stored) != id.0 {
-        return Err("its bytes do not match its name".to_owned());
+        return Err(RepositoryError::Damaged("its bytes do not match its name".to_owned()));
     }
-    key::check_form(&stored).map_err(|error| error.to_string())
+    key::check_form(&stored)
 }
 
-/// Every pack that the index names must be there in the size that its blobs make. Gives all stored packs.
-fn check_packs(
-    inner: &Inner,
-    index: &Index,
-    damage: &mut Damage,
-) -> Result<(Vec<KnownPack>, Vec<PackDamage>), RepositoryError> {
+/// The packs that the index names.
+struct Listed {
+    /// Those that are there.
+    packs: Vec<KnownPack>,
+    bad: Vec<PackDamage>,
+    /// How many are there beyond those.
+    unlisted: u64,
+}
+
+/// Every pack that the index names must be there in the size that its blobs make.
+fn check_packs(inner: &Inner, index: &Index, damage: &mut Damage) -> Result<Listed, RepositoryError> {
     let (stored, foreign) = unpacked::list(inner, pack::PACKS)?;
     foreign.iter().for_each(|name| damage.add(format!("{name} has no name that the format knows")));
     let mut sizes: HashMap<BlobId, u64> = stored.into_iter().collect();
@@ -169,8 +179,7 @@ fn check_packs(
             Some(size) => packs.push(KnownPack { id, size, entries }),
         }
     }
-    packs.extend(sizes.into_iter().map(|(id, size)| KnownPack { id, size, entries: Vec::new() }));
-    Ok((packs, bad))
+    Ok(Listed { packs, bad, unlisted: sizes.len() as u64 })
 }
 
 fn load_snapshots(inner: &Inner, damage: &mut Damage) -> Result<Vec<Snapshot>, RepositoryError> {
@@ -246,8 +255,10 @@ fn name_affected_files(reader: &BlobReader, snapshots: &[Snapshot], bad: Vec<Pac
             *more += 1;
         }
     };
+    let blind = AtomicBool::new(false);
     // By one thread: which paths are named does not depend on who comes first.
     visit_each(reader, snapshots, 1, &|snapshot, path, tree, nodes| {
+        blind.fetch_or(nodes.is_err(), Ordering::Relaxed);
         if let Some(number) = owners.get(&(BlobKind::Tree, tree)) {
             note(*number, snapshot, if path.is_empty() { b"/" } else { path });
         }
@@ -259,13 +270,18 @@ fn name_affected_files(reader: &BlobReader, snapshots: &[Snapshot], bad: Vec<Pac
     });
     let affected = std::mem::take(&mut *guarded(&affected));
     for (pack, (paths, more)) in bad.into_iter().zip(affected) {
-        damage.add(pack.sentence + &affected_text(&paths, more));
+        let affected = match (pack.lost.is_empty(), blind.load(Ordering::Relaxed)) {
+            (true, _) => "; its blobs are whole".to_owned(),
+            (false, blind) => affected_text(&paths, more, blind),
+        };
+        damage.add(pack.sentence + &affected);
     }
 }
 
-fn affected_text(paths: &[String], more: u64) -> String {
+fn affected_text(paths: &[String], more: u64, blind: bool) -> String {
     match (paths.is_empty(), more) {
-        (true, _) => "; no snapshot is known to need it".to_owned(),
+        (true, _) if blind => "; what needs it cannot be told, since directories cannot be read".to_owned(),
+        (true, _) => "; no snapshot needs it".to_owned(),
         (false, 0) => format!("; affected: {}", paths.join(", ")),
         (false, _) => format!("; affected: {} and {more} more", paths.join(", ")),
     }

@@ -115,9 +115,9 @@ impl<'a> PackReading<'a> {
     /// The blobs that the header names. What is wrong with it is noted.
     fn header(&mut self) -> Result<Vec<PackEntry>, ()> {
         let size = self.pack.size;
-        let after = self.pack.entries.iter().map(|entry| u64::from(entry.offset) + u64::from(entry.length)).max();
+        let ends = self.pack.entries.iter().map(|entry| u64::from(entry.offset) + u64::from(entry.length));
         // Where the index says that the blobs end, the header begins: one read instead of two.
-        let read = match after.filter(|end| *end < size) {
+        let read = match ends.max().filter(|end| *end < size) {
             Some(end) => match self.inner.store.get_range(&self.object, end..size) {
                 Ok(tail) => pack::open_header(&self.inner.key, &tail, size),
                 Err(error) => Err(self.refuse(error.to_string())),

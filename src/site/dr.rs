@@ -19,26 +19,21 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use lifeboat_verify::report::Report;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
+use super::marker::Marker;
 use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
 use super::place::SitePlace;
 use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
-use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, durable_file, sha256_hex};
 
-const MARKER: &str = "lifeboat.json";
-const POLICY_IN_FORCE: &str = "policy-in-force.json";
-
-/// What a DR site says of itself.
-#[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    format: u32,
-    system: String,
-    /// Random, to tell this site from another of the same system.
-    id: String,
-}
+/// The record of what is in force.
+pub(super) const POLICY_IN_FORCE: &str = "policy-in-force.json";
+const POLICIES: &str = "policies/";
+const SCRIPTS: &str = "scripts/";
+/// Below which the records of points lie.
+pub(super) const POINTS: &str = "points/";
 
 /// Handle to a system's DR site. Executing a recovery plan needs this and nothing else.
 #[derive(Clone)]
@@ -81,22 +76,7 @@ impl DrSite {
     /// Opens the site in a place, whatever system it belongs to.
     pub fn recognise(place: &SitePlace) -> Result<Self> {
         let store = place.store()?;
-        let bytes = store.get(MARKER).map_err(|error| match error.kind {
-            StoreErrorKind::NotFound => {
-                Failure::wrong_input(format!("there is no DR site in {}: it holds no {MARKER}", place.describe())).hint(
-                    match place {
-                        SitePlace::Directory(_) => {
-                            "`lifeboat backup` makes one at the first backup; check that the place is mounted"
-                        }
-                        SitePlace::Bucket(_) => {
-                            "`lifeboat backup` makes one at the first backup; check bucket, prefix and endpoint"
-                        }
-                    },
-                )
-            }
-            _ => Failure::from(error),
-        })?;
-        let marker: Marker = parse(MARKER, &bytes)?;
+        let marker = Marker::read(store.as_ref(), place)?;
         Ok(Self { store, system: marker.system, id: marker.id, place: place.clone() })
     }
 
@@ -104,7 +84,7 @@ impl DrSite {
     pub fn is_absent(place: &SitePlace) -> Result<bool> {
         match place {
             SitePlace::Directory(path) => Ok(!path.exists()),
-            SitePlace::Bucket(_) => Ok(place.store()?.size(MARKER)?.is_none()),
+            SitePlace::Bucket(_) => Marker::is_absent(place.store()?.as_ref()),
         }
     }
 
@@ -121,15 +101,20 @@ impl DrSite {
         if taken {
             return Self::open(place, system);
         }
-        let mut random = [0_u8; 8];
-        getrandom::fill(&mut random).or_fail(|| "no random bytes to be had".to_owned())?;
-        let id = hex::encode(random);
-        let marker = Marker { format: RECORD_FORMAT, system: system.to_owned(), id: id.clone() };
-        match store.put(MARKER, &record_bytes(&marker)?, PutMode::CreateNew) {
-            Ok(()) => Ok(Self { store, system: system.to_owned(), id, place: place.clone() }),
-            Err(error) if error.kind == StoreErrorKind::AlreadyExists => Self::open(place, system),
-            Err(error) => Err(error.into()),
+        let marker = Marker::new(system, None)?;
+        match marker.write_new(store.as_ref())? {
+            true => Ok(Self { store, system: marker.system, id: marker.id, place: place.clone() }),
+            false => Self::open(place, system),
         }
+    }
+
+    /// Writes the marker of a site again that has lost it or holds a damaged one; false when it is whole. The site gets
+    /// the id by which this machine knew it, if `known` tells it for the site's system.
+    ///
+    /// # Errors
+    /// When the place is none of lifeboat's, or it cannot be told of which system it is.
+    pub fn mend_marker(place: &SitePlace, known: impl Fn(&str) -> Option<String>) -> Result<bool> {
+        Marker::mend(place.store()?.as_ref(), place, known).map(|(_, written)| written)
     }
 
     /// Where it is.
@@ -167,14 +152,15 @@ impl DrSite {
         let policy = sha256_hex(text.as_bytes());
         let hashes: BTreeMap<String, String> =
             scripts.iter().map(|(name, content)| (name.clone(), sha256_hex(content))).collect();
-        // One that is damaged is replaced.
+        // One that is damaged is replaced, and so is what is damaged of that which it names.
         let current = self.policy_in_force().ok().flatten();
-        if current.is_some_and(|current| current.policy == policy && current.scripts == hashes) {
-            return Ok(());
-        }
-        self.put_by_content(&format!("policies/{policy}.toml"), text.as_bytes())?;
+        let in_force = current.is_some_and(|current| current.policy == policy && current.scripts == hashes);
+        self.put_by_hash(&policy_key(&policy), text.as_bytes(), in_force)?;
         for content in scripts.values() {
-            self.put_by_content(&format!("scripts/{}", sha256_hex(content)), content)?;
+            self.put_by_hash(&script_key(&sha256_hex(content)), content, in_force)?;
+        }
+        if in_force {
+            return Ok(());
         }
         let in_force =
             PolicyInForce { format: RECORD_FORMAT, system: self.system.clone(), policy, scripts: hashes, since: now };
@@ -192,16 +178,34 @@ impl DrSite {
 
     /// Text of a stored policy, checked against its hash.
     pub fn policy_text(&self, hash: &str) -> Result<String> {
-        let bytes = self.get_by_content(&format!("policies/{hash}.toml"), hash)?;
+        let bytes = self.get_by_content(&policy_key(hash), hash)?;
         String::from_utf8(bytes).map_err(|_| Failure::failed(format!("the stored policy {hash} is not text")))
     }
 
     /// The scripts of the policy in force by file name, each checked against its hash.
     pub fn scripts(&self, in_force: &PolicyInForce) -> Result<BTreeMap<String, Vec<u8>>> {
-        let read = |(name, hash): (&String, &String)| {
-            Ok((name.clone(), self.get_by_content(&format!("scripts/{hash}"), hash)?))
-        };
+        let read = |(name, hash): (&String, &String)| Ok((name.clone(), self.get_by_content(&script_key(hash), hash)?));
         in_force.scripts.iter().map(read).collect()
+    }
+
+    /// What is damaged of the policy in force and of all stored policies and scripts, a sentence each.
+    pub fn policy_damage(&self) -> Result<Vec<String>> {
+        let mut damage = Vec::new();
+        match self.policy_in_force() {
+            Ok(None) => {}
+            Ok(Some(in_force)) => {
+                damage.extend(self.policy_text(&in_force.policy).err().map(|failure| failure.message));
+                damage.extend(self.scripts(&in_force).err().map(|failure| failure.message));
+            }
+            Err(failure) => damage.push(failure.message),
+        }
+        for object in [self.store.list(POLICIES)?, self.store.list(SCRIPTS)?].concat() {
+            let name = object.key.rsplit('/').next().unwrap_or_default().trim_end_matches(".toml");
+            damage.extend(self.get_by_content(&object.key, name).err().map(|failure| failure.message));
+        }
+        damage.sort_unstable();
+        damage.dedup();
+        Ok(damage)
     }
 
     /// Writes a point's record, once. A record with the same content is left as it is. Returns its SHA-256.
@@ -226,14 +230,14 @@ impl DrSite {
     /// All points by rising sequence, and a sentence for each record that cannot be read; the listing is complete, or
     /// an error.
     pub fn points(&self) -> Result<(Vec<PointRecord>, Vec<String>)> {
-        let (mut points, damage): (Vec<PointRecord>, _) = self.list_records("points/")?;
+        let (mut points, damage): (Vec<PointRecord>, _) = self.list_records(POINTS)?;
         points.sort_by(|left, right| (left.sequence, &left.id).cmp(&(right.sequence, &right.id)));
         Ok((points, damage))
     }
 
     /// Ids of all points, without reading them.
     pub fn point_ids(&self) -> Result<Vec<String>> {
-        self.record_names("points/")
+        self.record_names(POINTS)
     }
 
     /// Ids of all archives, without reading them.
@@ -309,6 +313,26 @@ impl DrSite {
         }
     }
 
+    /// For names that are the hash of the content, so that a different object is damaged and is replaced. One that may
+    /// not be read is taken for whole, and when it is `expected` it is not written before it is seen to be lost.
+    fn put_by_hash(&self, key: &str, bytes: &[u8], expected: bool) -> Result<()> {
+        if !expected {
+            match self.store.put(key, bytes, PutMode::CreateNew) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == StoreErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let lost = match self.store.get(key) {
+            Ok(stored) => stored != bytes,
+            Err(error) => error.kind == StoreErrorKind::NotFound,
+        };
+        if lost {
+            self.store.put(key, bytes, PutMode::Replace)?;
+        }
+        Ok(())
+    }
+
     fn get_by_content(&self, key: &str, hash: &str) -> Result<Vec<u8>> {
         let bytes = self.store.get(key)?;
         if sha256_hex(&bytes) == hash {
@@ -344,6 +368,14 @@ pub fn report_directory(number: u64) -> String {
     format!("reports/{number:06}")
 }
 
+fn policy_key(hash: &str) -> String {
+    format!("{POLICIES}{hash}.toml")
+}
+
+fn script_key(hash: &str) -> String {
+    format!("{SCRIPTS}{hash}")
+}
+
 fn holds_something(directory: &Path) -> Result<bool> {
     match std::fs::read_dir(directory).map(|mut entries| entries.any(|entry| foreign(entry.ok()))) {
         Ok(taken) => Ok(taken),
@@ -372,7 +404,8 @@ pub fn record_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+/// Reads a record.
+pub(super) fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
     let value: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|error| Failure::failed(format!("the record {key} at the DR site is damaged: {error}")))?;
     let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -425,5 +458,12 @@ mod tests {
         let stored = directory.path().join(format!("policies/{}.toml", in_force.policy));
         std::fs::write(stored, "system = 'shoq'").unwrap();
         assert!(site.policy_text(&in_force.policy).unwrap_err().message.contains("damaged"));
+        assert_eq!(site.policy_damage().unwrap().len(), 1);
+        std::fs::remove_file(directory.path().join(script_key(&in_force.scripts["start.sh"]))).unwrap();
+        assert_eq!(site.policy_damage().unwrap().len(), 2);
+        // The next backup brings both back.
+        site.put_policy_in_force("system = 'shop'", &scripts, now()).unwrap();
+        assert_eq!(site.policy_damage().unwrap(), Vec::<String>::new());
+        assert_eq!(site.policy_in_force().unwrap().unwrap(), in_force);
     }
 }

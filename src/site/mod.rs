@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod dr;
 pub mod local;
+mod marker;
 pub mod object_store;
 pub mod place;
 pub mod records;
