@@ -4,6 +4,8 @@ mod common;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
 
 use common::{World, noise, tree};
 
@@ -120,4 +122,43 @@ fn an_archive_is_made_once() {
     let script = script.replace("&& sha256sum", &format!("&& cd {} && sha256sum", unpacked.display()));
     let checked = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
     assert!(checked.success(), "zstd, tar and sha256sum read it");
+}
+
+/// What lies below a directory that others write to.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        metadata => metadata.map_or(0, |metadata| metadata.len()),
+    };
+    entries.map(bytes).sum()
+}
+
+/// Starts a command, ends it by TERM as soon as there is something, and gives what it said.
+fn terminated(world: &World, command: &[&str], begun: impl Fn() -> bool) -> String {
+    let child = world.command(command).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    common::wait_until("the command has begun", begun);
+    let id = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    said
+}
+
+#[test]
+fn a_service_manager_that_ends_a_command_gets_a_sentence_and_the_next_one_goes_on() {
+    let world = World::new();
+    fs::write(world.primary().join("large"), noise(1, 96 << 20)).unwrap();
+    world.write_files_policy("home");
+    let written = |directory: &Path| bytes_below(directory) > 1 << 20;
+    let said = terminated(&world, &["backup", "home"], || written(&world.dr()));
+    assert!(said.contains("error: interrupted") && said.contains("the next command continues"), "{said}");
+    let _ = world.run(["backup", "home"]).expect(0);
+    let target = world.path("target");
+    let restore = ["restore", "home", "--to", target.to_str().unwrap()];
+    let said = terminated(&world, &restore, || written(&target));
+    assert!(said.contains("the target is incomplete") && said.contains("--overwrite"), "{said}");
+    let _ = world.run(restore.into_iter().chain(["--overwrite"])).expect(0);
+    assert_eq!(tree::differences(&world.primary(), &target.join("files")), Vec::<String>::new());
 }

@@ -60,8 +60,8 @@ fn one_case(before: &(Sample, Arc<MemoryStore>), fault: Fault, number: u64) -> b
     assert_eq!(sample.restore(below.clone()), BTreeSet::new(), "{what}");
     let damage = sample::verify(below);
     match (&struck, fault) {
-        // Half an object under its name is damage, and is told; nothing needs it.
-        (Some(key), Fault::Short) => {
+        // Half an object under its name is damage, and is told; nothing needs it. Half a pack no index names.
+        (Some(key), Fault::Short) if !key.starts_with("data/") => {
             let name = key.rsplit('/').next().unwrap();
             assert!(!damage.is_empty() && damage.iter().all(|line| line.contains(name)), "{what}: {damage:?}");
         }

@@ -163,7 +163,8 @@ fn report(failure: &Failure) {
     }
 }
 
-/// Runs asynchronous work; Ctrl-C ends it with exit code 130, and the next command continues what it left.
+/// Runs asynchronous work; Ctrl-C and a service manager's TERM end it with exit code 130 and a sentence, and the next
+/// command continues what it left.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -172,7 +173,7 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted().hint("the next command continues what was interrupted")),
+            failure = interrupted() => Err(failure),
         }
     });
     if outcome.as_ref().is_err_and(|failure| failure.kind == FailureKind::Interrupted) {
@@ -180,4 +181,18 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         runtime.shutdown_background();
     }
     outcome
+}
+
+async fn interrupted() -> Failure {
+    use tokio::signal::unix::{SignalKind, signal};
+    let came = async |kind: SignalKind| match signal(kind) {
+        Ok(mut stream) => drop(stream.recv().await),
+        // Then it has its usual effect, which is the same without the sentence.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = came(SignalKind::interrupt()) => {}
+        () = came(SignalKind::terminate()) => {}
+    }
+    Failure::interrupted().hint("the next command continues what was interrupted")
 }

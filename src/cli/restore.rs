@@ -9,7 +9,7 @@ use serde_json::json;
 use super::global::Global;
 use super::{block_on, output};
 use crate::ground::failure::OrFail;
-use crate::ground::{Progress, Result, byte_path};
+use crate::ground::{Failure, FailureKind, Progress, Result, byte_path};
 use crate::jobs::restore::{self, Chosen, RestoreWish, Restored, Selection};
 use crate::report::humane;
 use crate::site::records::PointRecord;
@@ -45,6 +45,14 @@ pub struct Arguments {
     dry_run: bool,
 }
 
+/// A restore is never continued unasked.
+fn explain(mut failure: Failure) -> Failure {
+    if failure.kind == FailureKind::Interrupted {
+        failure.hints = vec!["the target is incomplete; run the same command again with --overwrite".to_owned()];
+    }
+    failure
+}
+
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let system = global.open_system(global.policy_of(Some(&arguments.system))?)?;
@@ -62,7 +70,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         overwrite: arguments.overwrite,
         privileged: rustix::process::geteuid().is_root() && !arguments.no_privileged,
     };
-    let (run, restored) = block_on(restore::restore(&system, &points, &wish))?;
+    let (run, restored) = block_on(restore::restore(&system, &points, &wish)).map_err(explain)?;
     print_result(global, &run, &target, &restored, &without_point)?;
     let whole = without_point.is_empty() && restored.iter().all(|point| point.missing_count == 0);
     Ok(if whole { 0 } else { 3 })

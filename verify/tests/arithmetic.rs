@@ -19,6 +19,16 @@ fn sentences(report: &Report, severity: Severity) -> Vec<&str> {
     of_it.map(|deficiency| deficiency.sentence.as_str()).collect()
 }
 
+proptest! {
+    /// Otherwise a true report would now and then be called altered.
+    #[test]
+    fn seconds_that_were_written_are_read_as_the_same(nanoseconds in 0..10_000_000_000_000_000_i64) {
+        let seconds = jiff::SignedDuration::from_nanos(nanoseconds).as_secs_f64();
+        let written = serde_json::to_string(&seconds).unwrap();
+        prop_assert_eq!(serde_json::from_str::<f64>(&written).unwrap().to_bits(), seconds.to_bits());
+    }
+}
+
 #[test]
 fn a_passed_drill_has_both_numbers() {
     let report = report(samples::passed());

@@ -21,8 +21,11 @@ use crate::site::records::Missing;
 /// Most entries named in [`Captured::missing`]; the count goes on.
 const MISSING_NAMED_MAX: usize = 1_000;
 
-/// Coarsest time stamp of a file system (FAT counts in 2 s): a change within it cannot be told by its time.
-const TIMESTAMP_GRAIN: SignedDuration = SignedDuration::from_secs(2);
+/// Coarsest time stamp of a file system that does not count parts of a second: FAT counts in 2 s.
+const GRAIN_OF_SECONDS: SignedDuration = SignedDuration::from_secs(2);
+/// That of all others, with room to spare: the kernel takes the time from its last tick, 10 ms ago at most, and exFAT
+/// counts in 10 ms.
+const GRAIN_OF_PARTS: SignedDuration = SignedDuration::from_millis(100);
 
 /// Threads that read files. Small cold files are bound by the time that each takes to come from the disk, which
 /// serves many at once: so many more than there are cores.
@@ -186,12 +189,11 @@ impl<'a> Session<'a> {
     /// last change is not so young that a later one could bear the same time, and all of its content is still stored.
     pub fn looks_unchanged(&self, node: &Node, earlier: &Node) -> bool {
         let Some(began) = self.earlier.map(|earlier| earlier.began) else { return false };
-        let settled = |time: Timestamp| time < began.saturating_sub(TIMESTAMP_GRAIN).unwrap_or(Timestamp::MIN);
         earlier.kind == NodeKind::File
             && (earlier.size, earlier.inode) == (node.size, node.inode)
             && (earlier.modified, earlier.changed) == (node.modified, node.changed)
-            && settled(node.modified)
-            && settled(node.changed)
+            && is_settled(node.modified, began)
+            && is_settled(node.changed, began)
             && (node.size == 0 || !earlier.content.is_empty())
             && earlier.content.iter().all(|blob| self.store.contains(blob))
     }
@@ -219,7 +221,33 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether a change after `began` must have got another time stamp than this. A stamp of a whole second may come from a
+/// file system that knows no others.
+fn is_settled(stamp: Timestamp, began: Timestamp) -> bool {
+    let grain = if stamp.subsec_nanosecond() == 0 { GRAIN_OF_SECONDS } else { GRAIN_OF_PARTS };
+    began.saturating_sub(grain).is_ok_and(|limit| stamp < limit)
+}
+
 /// The names along an absolute path; empty ones and `.` are no names.
 pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_settles_when_its_file_system_would_give_another() {
+        for (stamp, began, settled) in [
+            ("2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00.7Z", true),
+            ("2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00.6Z", false),
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.7Z", false),
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:02Z", false),
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:02.001Z", true),
+            ("2026-01-01T00:00:01.5Z", "2026-01-01T00:00:00Z", false),
+        ] {
+            assert_eq!(is_settled(stamp.parse().unwrap(), began.parse().unwrap()), settled, "{stamp} and {began}");
+        }
+    }
 }
