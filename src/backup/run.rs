@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lifeboat_verify::chain::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureContext, Captured, Earlier};
+use super::hooks::Around;
+use super::outcome::SourceOutcome;
 use super::snapshots;
 use crate::engine::Run;
 use crate::engine::system::System;
@@ -25,15 +26,6 @@ use crate::site::records::{FullRead, Missing, PointRecord, PointState, RECORD_FO
 pub struct BackupRequest {
     /// Names of the sources; empty means all of the policy.
     pub sources: Vec<String>,
-}
-
-/// One source's end.
-#[derive(Debug, Clone)]
-pub enum SourceOutcome {
-    /// A point was made; it may be partial.
-    Point(Box<PointRecord>),
-    /// No point was made, and why.
-    Failed { source: String, error: String },
 }
 
 /// What the read of a source gave; the journal's memory of it.
@@ -76,12 +68,57 @@ pub async fn backup(
 ) -> Result<Vec<SourceOutcome>> {
     // Not a step: a continued run must put in force what its points will name.
     system.dr.put_policy_in_force(&system.policy.text, &system.scripts, run.now())?;
-    let mut outcomes = Vec::new();
-    for source in &system.policy.sources {
-        if !request.sources.is_empty() && !request.sources.contains(&source.name) {
+    for attempt in 1.. {
+        let around = Around::new(run, system, system.policy.hooks.as_ref(), None, attempt);
+        let read = numbered("all sources read", attempt);
+        if around.has_begun()? && !run.has_succeeded(&read)? {
+            warn(system, around.after().await?);
             continue;
         }
-        outcomes.push(back_up_source(run, system, repository, lock, source).await?);
+        let outcomes = match around.before().await? {
+            Some(trouble) => Ok(wanted(system, request).map(|source| failed(source, trouble.clone())).collect()),
+            None => back_up_sources(run, system, repository, lock, request).await,
+        };
+        if outcomes.is_ok() && system.policy.hooks.is_some() {
+            run.step(&read, || async { Ok(()) }).await?;
+        }
+        let undone = around.after().await?;
+        let mut outcomes: Vec<SourceOutcome> = outcomes?;
+        outcomes.extend(undone.map(|error| SourceOutcome::HookFailed { error }));
+        return Ok(outcomes);
+    }
+    Err(Failure::failed("the backup was tried too often"))
+}
+
+fn wanted<'a>(system: &'a System, request: &'a BackupRequest) -> impl Iterator<Item = &'a Source> {
+    let all = request.sources.is_empty();
+    system.policy.sources.iter().filter(move |source| all || request.sources.contains(&source.name))
+}
+
+fn failed(source: &Source, error: String) -> SourceOutcome {
+    SourceOutcome::Failed { source: source.name.clone(), error }
+}
+
+/// The name of a step in its try of this number.
+fn numbered(step: &str, attempt: u32) -> String {
+    if attempt == 1 { step.to_owned() } else { format!("{step} ({attempt})") }
+}
+
+/// Trouble that costs nothing but must be seen.
+fn warn(system: &System, trouble: Option<String>) {
+    trouble.iter().for_each(|trouble| system.progress.warn(trouble));
+}
+
+async fn back_up_sources(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    lock: &LockGuard,
+    request: &BackupRequest,
+) -> Result<Vec<SourceOutcome>> {
+    let mut outcomes = Vec::new();
+    for source in wanted(system, request) {
+        outcomes.extend(back_up_source(run, system, repository, lock, source).await?);
     }
     Ok(outcomes)
 }
@@ -92,11 +129,13 @@ async fn back_up_source(
     repository: &Repository,
     lock: &LockGuard,
     source: &Source,
-) -> Result<SourceOutcome> {
+) -> Result<Vec<SourceOutcome>> {
     let name = &source.name;
-    let read = match read_until_whole(run, system, repository, source).await? {
+    let (read, undone) = read_until_whole(run, system, repository, source).await?;
+    let undone = undone.map(|error| SourceOutcome::HookFailed { error });
+    let read = match read {
         Attempted::Done(read) => read,
-        Attempted::Failed(error) => return Ok(SourceOutcome::Failed { source: name.clone(), error }),
+        Attempted::Failed(error) => return Ok([failed(source, error)].into_iter().chain(undone).collect()),
     };
     let point = point_id(name, run.id());
     let snapshot = run
@@ -108,32 +147,40 @@ async fn back_up_source(
         run.step(&format!("record {name}"), || async { record_point(run, system, source, &read, &snapshot) }).await?;
     // Outside of the step: the catalog is a cache, and a continued run must enter the point all the same.
     system.catalog.put_point(&record)?;
-    Ok(SourceOutcome::Point(Box::new(record)))
+    Ok([SourceOutcome::Point(Box::new(record))].into_iter().chain(undone).collect())
 }
 
-/// Reads the source, or takes what a process before this one read: that only when everything of it is still stored.
-/// Between a kill and the next start its lock counted for nothing, and a prune by others may have removed it.
+/// Reads the source between its hooks, or takes what a process before this one read: that only when everything of it is
+/// still stored. Between a kill and the next start its lock counted for nothing, and a prune by others may have removed
+/// it. Also gives the trouble of the hook that comes after.
 async fn read_until_whole(
     run: &Run,
     system: &System,
     repository: &Repository,
     source: &Source,
-) -> Result<Attempted<SourceRead>> {
+) -> Result<(Attempted<SourceRead>, Option<String>)> {
     for attempt in 1.. {
-        let step = match attempt {
-            1 => format!("read {}", source.name),
-            _ => format!("read {} ({attempt})", source.name),
-        };
+        let step = numbered(&format!("read {}", source.name), attempt);
+        let around = Around::new(run, system, source.hooks.as_ref(), Some(&source.name), attempt);
         let earlier = run.has_succeeded(&step)?;
-        let read = run.step(&step, || read_source(run, system, repository, source)).await?;
+        if around.has_begun()? && !earlier {
+            warn(system, around.after().await?);
+            continue;
+        }
+        if let Some(trouble) = around.before().await? {
+            return Ok((Attempted::Failed(trouble), around.after().await?));
+        }
+        let read = run.step(&step, || read_source(run, system, repository, source)).await;
+        let undone = around.after().await?;
+        let read = read?;
         match &read {
             Attempted::Done(done) if earlier => {
                 let recorded = system.dr.point(&point_id(&source.name, run.id()))?.is_some();
                 if recorded || repository.is_whole(&blob_id(&done.tree)?)? {
-                    return Ok(read);
+                    return Ok((read, undone));
                 }
             }
-            _ => return Ok(read),
+            _ => return Ok((read, undone)),
         }
     }
     Err(Failure::failed(format!("the source {} was read too often", source.name)))
@@ -313,45 +360,4 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
     };
     system.dr.put_point(&record)?;
     Ok(record)
-}
-
-/// The points and failures of a run in one sentence, and the ledger's word for it.
-pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
-    let points = outcomes.iter().filter(|outcome| matches!(outcome, SourceOutcome::Point(_))).count();
-    let partial = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, SourceOutcome::Point(point) if point.state == PointState::Partial))
-        .count();
-    let failed = outcomes.len() - points;
-    let outcome = match (points, failed + partial) {
-        (0, _) => Outcome::Failed,
-        (_, 0) => Outcome::Done,
-        _ => Outcome::Partial,
-    };
-    let mut summary = format!("{points} recovery points, {partial} of them partial; {failed} sources failed");
-    let rewritten: u64 = outcomes.iter().map(rewritten_logs).sum();
-    if rewritten > 0 {
-        summary.push_str(&format!("; the full read of logs found {rewritten} that earlier points hold wrongly"));
-    }
-    (outcome, summary)
-}
-
-/// Logs that a full read of this run found to be wrong in earlier points.
-fn rewritten_logs(outcome: &SourceOutcome) -> u64 {
-    match outcome {
-        SourceOutcome::Point(point) => point.full_read.as_ref().map_or(0, |full_read| full_read.rewritten_count),
-        SourceOutcome::Failed { .. } => 0,
-    }
-}
-
-/// The failure of a run in which no source gave a point.
-pub fn nothing_backed_up(outcomes: &[SourceOutcome]) -> Failure {
-    let reasons: Vec<String> = outcomes
-        .iter()
-        .filter_map(|outcome| match outcome {
-            SourceOutcome::Failed { source, error } => Some(format!("{source}: {error}")),
-            SourceOutcome::Point(_) => None,
-        })
-        .collect();
-    Failure::failed(format!("nothing was backed up: {}", reasons.join("; ")))
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::global::Global;
 use super::{block_on, output, resume};
-use crate::backup::run::{BackupRequest, SourceOutcome, nothing_backed_up};
+use crate::backup::outcome::{SourceOutcome, nothing_backed_up};
+use crate::backup::run::BackupRequest;
 use crate::ground::{Failure, Progress, Result};
 use crate::jobs;
 use crate::jobs::backup::BackupDone;
@@ -84,7 +85,7 @@ fn points(done: &BackupDone) -> Vec<&PointRecord> {
         .iter()
         .filter_map(|outcome| match outcome {
             SourceOutcome::Point(point) => Some(point.as_ref()),
-            SourceOutcome::Failed { .. } => None,
+            SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => None,
         })
         .collect()
 }
@@ -98,6 +99,7 @@ fn failures(done: &BackupDone) -> Vec<String> {
     for outcome in &done.outcomes {
         match outcome {
             SourceOutcome::Failed { source, error } => sentences.push(format!("{source}: no recovery point: {error}")),
+            SourceOutcome::HookFailed { error } => sentences.push(error.clone()),
             SourceOutcome::Point(point) => {
                 let named = point.missing.iter().take(NAMED_MAX);
                 sentences.extend(named.map(|entry| format!("{}: {}: {}", point.source, entry.path, entry.reason)));
@@ -133,6 +135,7 @@ fn print_result(global: &Global, system: &str, done: &[BackupDone], last: &Backu
             .iter()
             .filter_map(|outcome| match outcome {
                 SourceOutcome::Failed { source, error } => Some(json!({ "source": source, "error": error })),
+                SourceOutcome::HookFailed { error } => Some(json!({ "source": null, "error": error })),
                 SourceOutcome::Point(_) => None,
             })
             .collect();

@@ -1,11 +1,14 @@
-//! What every room stands on: clock, secrets, failures, progress, byte paths.
+//! What every room stands on: clock, secrets, failures, progress, byte paths, other processes.
 
 pub mod byte_path;
 pub mod clock;
 pub mod crash_point;
 pub mod durable_file;
 pub mod failure;
+pub mod output;
+pub mod process;
 pub mod progress;
+pub mod reaper;
 pub mod secret;
 mod work;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ground::Secret;
+use super::Secret;
 
 /// Most bytes of output that are kept as evidence.
 pub const OUTPUT_LIMIT: usize = 16 * 1024;

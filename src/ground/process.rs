@@ -1,4 +1,4 @@
-//! Runs one process of a drill: own process group, no standard input, bounded output, a time limit that holds.
+//! Runs one process: own process group, no standard input, bounded output, a time limit that holds.
 
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -10,14 +10,26 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::Secret;
 use super::output::Tail;
 use super::reaper::Groups;
-use crate::ground::Secret;
 
 /// How long output is waited for after the process itself has ended: a process it left behind may hold the pipe open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// How long a process group has between TERM and KILL when its time is over.
 const TERM_GRACE: Duration = Duration::from_secs(1);
+
+/// The search path of every process that lifeboat starts, whatever its own is.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Gives a command an environment that does not depend on who started lifeboat: [`SEARCH_PATH`], a language, and the
+/// home directory, where programs look for their own configuration.
+pub fn clean_environment(command: &mut Command) {
+    command.env_clear().env("PATH", SEARCH_PATH).env("LANG", "C.UTF-8");
+    if let Some(home) = std::env::var_os("HOME") {
+        command.env("HOME", home);
+    }
+}
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +37,18 @@ pub enum Ending {
     Exited(i32),
     Signalled(i32),
     TimedOut,
+}
+
+impl Ending {
+    /// After "the command": how it ended when that was not well.
+    pub fn trouble(self, limit: Duration) -> Option<String> {
+        match self {
+            Self::Exited(0) => None,
+            Self::Exited(code) => Some(format!("ended with exit code {code}")),
+            Self::Signalled(signal) => Some(format!("was ended by signal {signal}")),
+            Self::TimedOut => Some(format!("took longer than {} s and was ended", limit.as_secs_f64())),
+        }
+    }
 }
 
 /// What became of a process.
@@ -106,7 +130,8 @@ async fn wait(child: &mut tokio::process::Child, limit: Duration) -> io::Result<
     Ok(Ending::TimedOut)
 }
 
-fn ending(status: ExitStatus) -> Ending {
+/// How a process ended by itself.
+pub fn ending(status: ExitStatus) -> Ending {
     match status.code() {
         Some(code) => Ending::Exited(code),
         None => Ending::Signalled(status.signal().unwrap_or(0)),
@@ -126,7 +151,7 @@ impl Collector {
         let tail = Arc::new(Mutex::new(Tail::new(secrets)));
         let (sender, closed) = oneshot::channel();
         let shared = Arc::clone(&tail);
-        std::thread::Builder::new().name("drill output".into()).spawn(move || {
+        std::thread::Builder::new().name("output".into()).spawn(move || {
             collect(reader, &shared);
             // Nobody may be waiting any more.
             let _ = sender.send(());

@@ -1,7 +1,7 @@
-//! Finds and ends the processes that belong to a drill.
+//! Finds and ends the processes that belong to a run.
 //!
-//! A process belongs to a drill when its environment carries the drill's run id, or when it is still in a process group
-//! that the drill started. What a script hands to somebody else (a service manager, a container engine) is not seen.
+//! A process belongs to a run when its environment carries the run's id, or when it is still in a process group
+//! that the run started. What a script hands to somebody else (a service manager, a container engine) is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

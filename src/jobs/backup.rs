@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use lifeboat_verify::events::EventKind;
 
 use super::unfinished;
-use crate::backup::run::{self, BackupRequest, SourceOutcome};
+use crate::backup::outcome::{self, SourceOutcome};
+use crate::backup::run::{self, BackupRequest};
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
 use crate::engine::system::{System, repository_password};
@@ -85,9 +86,10 @@ fn covers(done: &BackupDone, system: &System, request: &BackupRequest) -> bool {
     let made: Vec<&str> = done
         .outcomes
         .iter()
-        .map(|outcome| match outcome {
-            SourceOutcome::Point(point) => point.source.as_str(),
-            SourceOutcome::Failed { source, .. } => source.as_str(),
+        .filter_map(|outcome| match outcome {
+            SourceOutcome::Point(point) => Some(point.source.as_str()),
+            SourceOutcome::Failed { source, .. } => Some(source.as_str()),
+            SourceOutcome::HookFailed { .. } => None,
         })
         .collect();
     let wanted = |name: &String| request.sources.is_empty() || request.sources.contains(name);
@@ -110,7 +112,7 @@ async fn perform(
     began_reading: Option<bool>,
 ) -> Result<BackupDone> {
     let outcomes = run::backup(run, system, repository, lock, request).await?;
-    let (outcome, summary) = run::summarize(&outcomes);
+    let (outcome, summary) = outcome::summarize(&outcomes);
     let mut closing = Closing::new(outcome, summary);
     closing.points = point_marks(&outcomes)?;
     close(run, system, KIND, closing).await?;

@@ -5,11 +5,16 @@
 
 use std::time::Duration;
 
+use super::form::parse_variable;
 use super::node::Node;
 use super::time::{parse_cadence, parse_duration, parse_window};
 use super::*;
 use crate::ground::SecretReference;
 
+/// How long a source's command may take unless the source says otherwise.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
+/// How long a hook may take unless the policy says otherwise.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How often logs are read whole unless the source says otherwise.
 pub(crate) const FULL_READ: Duration = Duration::from_secs(7 * 86_400);
 /// Longest time a restore may take unless the step says otherwise.
@@ -28,6 +33,7 @@ pub(crate) fn policy(root: &Node<'_>, text: &str) -> Option<Policy> {
         primary: primary(&root.child("primary")?)?,
         dr: dr(&root.child("dr")?)?,
         sources: root.children("source").iter().map(source).collect::<Option<_>>()?,
+        hooks: root.child("hooks").map(|node| hooks(&node)),
         schedule: root.child("schedule").map(|node| schedule(&node)).unwrap_or_default(),
         retention: root.child("retention").map_or(Some(Retention::default()), |node| retention(&node))?,
         plans: root
@@ -107,7 +113,13 @@ fn source(node: &Node<'_>) -> Option<Source> {
         Some(beacon) => Some(self::beacon(&beacon)?),
         None => None,
     };
-    Some(Source { name: string(node, "name")?, kind: source_kind(node)?, beacon })
+    let hooks = node.child("hooks").map(|node| hooks(&node));
+    Some(Source { name: string(node, "name")?, kind: source_kind(node)?, beacon, hooks })
+}
+
+fn hooks(node: &Node<'_>) -> Hooks {
+    let timeout = duration(node, "timeout").unwrap_or(HOOK_TIMEOUT);
+    Hooks { before: strings(node, "before"), after: strings(node, "after"), timeout }
 }
 
 fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
@@ -122,6 +134,12 @@ fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
         "sqlite" => SourceKind::Sqlite { path: string(node, "path")? },
         "postgres" => SourceKind::Postgres { dsn: secret(node, "dsn")? },
         "mysql" => SourceKind::Mysql { dsn: secret(node, "dsn")? },
+        "command" => SourceKind::Command(CommandOutput {
+            run: strings(node, "run"),
+            file: string(node, "file")?,
+            environment: strings(node, "environment").iter().filter_map(|text| parse_variable(text)).collect(),
+            timeout: duration(node, "timeout").unwrap_or(COMMAND_TIMEOUT),
+        }),
         "ebs" => SourceKind::Ebs {
             select: ebs_selection(&node.child("select")?)?,
             crash_consistent: string(node, "crash_consistent"),

@@ -19,6 +19,8 @@ pub(crate) enum Form {
     Window,
     TimeZone,
     Secret,
+    /// A variable of an environment and where its value is found.
+    Variable,
     AbsolutePath,
     AbsoluteGlob,
     Glob,
@@ -53,6 +55,7 @@ impl Form {
             Self::Weekly => check_weekly(text),
             Self::TimeZone => check_time_zone(text),
             Self::Secret => check_secret(text),
+            Self::Variable => check_variable(text),
             Self::AbsolutePath => check_absolute(text),
             Self::AbsoluteGlob => check_absolute(text).and_then(|()| check_glob(text)),
             Self::Glob => check_glob(text),
@@ -107,11 +110,12 @@ impl Form {
             Self::Window => "\"HH:MM-HH:MM\"",
             Self::TimeZone => "an IANA time zone such as \"Europe/Paris\"",
             Self::Secret => "a reference: \"env:NAME\", \"file:PATH\" or \"command:...\"",
+            Self::Variable => "\"NAME=env:...\", \"NAME=file:...\" or \"NAME=command:...\"",
             Self::AbsolutePath => "an absolute path without \"..\"",
             Self::AbsoluteGlob => "an absolute glob pattern such as \"/var/log/app/*.log*\"",
             Self::Glob => "a glob pattern such as \"**/tmp/**\"",
             Self::RelativePath => "a relative path without \"..\"",
-            Self::FileName => "a file name without \"/\"; it is looked up in scripts/ beside the policy",
+            Self::FileName => "a file name without \"/\"",
             Self::Url => "an http:// or https:// URL without user and password",
             Self::Address => "\"host:port\"",
             Self::Sha256 => "64 hexadecimal digits in lower case",
@@ -136,6 +140,7 @@ impl Form {
             Self::Cadence => Some("^(auto|daily [0-2][0-9]:[0-5][0-9]|every [0-9ywdhms]+|\\S+(\\s+\\S+){4,5})$"),
             Self::Window => Some("^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$"),
             Self::Secret => Some("^(env|file|command):"),
+            Self::Variable => Some("^[A-Za-z_][A-Za-z0-9_]*=(env|file|command):"),
             Self::AbsolutePath | Self::AbsoluteGlob => Some("^/"),
             Self::RelativePath => Some("^[^/]"),
             Self::FileName => Some("^[^/]+$"),
@@ -224,10 +229,24 @@ fn check_time_zone(text: &str) -> Result<(), Misfit> {
 }
 
 /// The message never shows the text: what is no reference may be the secret itself.
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// `NAME=REFERENCE`.
+pub(crate) fn parse_variable(text: &str) -> Option<(String, SecretReference)> {
+    let (name, reference) = text.split_once('=')?;
+    Some((name.to_owned(), SecretReference::parse(reference)?))
+}
+
+fn check_variable(text: &str) -> Result<(), Misfit> {
+    match text.split_once('=') {
+        Some((name, reference)) if !name.is_empty() && is_variable(name) => check_secret(reference),
+        _ => Err(Misfit::new("a variable is not written as a name, \"=\" and a reference (not shown)")),
+    }
+}
+
 fn check_secret(text: &str) -> Result<(), Misfit> {
-    let is_variable = |name: &str| {
-        !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
     match SecretReference::parse(text) {
         Some(SecretReference::Env(name)) if !is_variable(&name) => {
             Err(Misfit::new("\"env:\" is not followed by the name of an environment variable (not shown)"))

@@ -8,7 +8,7 @@ use Need::{Default, Optional, Required};
 use Shape::{Count, Named, Text, Texts, Yes};
 
 /// The kinds of source, in the order they are documented.
-pub(crate) const KINDS: &[&str] = &["files", "logs", "image", "sqlite", "postgres", "mysql", "ebs", "rds"];
+pub(crate) const KINDS: &[&str] = &["files", "logs", "image", "sqlite", "postgres", "mysql", "command", "ebs", "rds"];
 const PROVIDERS: &[&str] = &["local", "aws"];
 /// Those that answer at once: a pack in a colder one could not be read when a backup or restore needs it.
 const STORAGE_CLASSES: &[&str] = &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
@@ -46,6 +46,7 @@ pub(crate) static POLICY: Table = Table {
         key("primary", Shape::Table(&PRIMARY), Required, "Where the system runs."),
         key("dr", Shape::Table(&DR), Required, "Where everything needed to bring the system back is kept."),
         key("source", Shape::Tables(&SOURCE, 1), Required, "What is backed up."),
+        key("hooks", Shape::Table(&HOOKS), Optional, "What runs before and after each backup as a whole."),
         key(
             "schedule",
             Shape::Table(&SCHEDULE),
@@ -222,6 +223,7 @@ static SOURCE: Table = Table {
             Optional,
             "A time mark inside the data, read back after a restore to measure the RPO.",
         ),
+        key("hooks", Shape::Table(&HOOKS), Optional, "What runs before and after this source is read."),
     ],
     choice: Choice::ByValue(
         "kind",
@@ -284,6 +286,26 @@ static SOURCE: Table = Table {
                 &[key("dsn", Text(Form::Secret), Required, "Where the connection string is found.")],
             ),
             case(
+                "command",
+                "What a command writes to its standard output, as one file. Its exit code must be 0.",
+                &[
+                    key(
+                        "run",
+                        Texts(Form::Plain, 1),
+                        Required,
+                        "The program, by its path or by its name below the usual directories, and its arguments. No shell looks at them: `[\"sh\", \"-c\", \"...\"]` is one.",
+                    ),
+                    key("file", Text(Form::FileName), Required, "Name of the file that the output becomes."),
+                    key(
+                        "environment",
+                        Texts(Form::Variable, 0),
+                        Default("nothing"),
+                        "Variables of the command's environment and where their values are found, each as `NAME=REFERENCE`: `PGPASSWORD=env:SHOP_PASSWORD`. Beside them it has only `PATH`, `LANG`, `HOME` and `TMPDIR`.",
+                    ),
+                    key("timeout", Text(Form::Duration), Default("12h"), "How long it may take before it is ended."),
+                ],
+            ),
+            case(
                 "ebs",
                 "EBS volumes, as snapshots copied to the DR region. The primary is on AWS.",
                 &[
@@ -314,6 +336,25 @@ static SOURCE: Table = Table {
             ),
         ],
     ),
+};
+
+static HOOKS: Table = Table {
+    title: "hooks",
+    header: "",
+    doc: "Commands that run on this machine around a backup or a source: they quiesce, mount, stop, and undo that again. \
+          Each is a program and its arguments, without a shell, with a clean environment and `LIFEBOAT_SYSTEM`, \
+          `LIFEBOAT_RUN`, `LIFEBOAT_HOOK` (`before` or `after`) and, around a source, `LIFEBOAT_SOURCE`.",
+    choice: Choice::None,
+    fields: &[
+        key("before", Texts(Form::Plain, 1), Optional, "Runs first. When it fails, nothing is read."),
+        key(
+            "after",
+            Texts(Form::Plain, 1),
+            Optional,
+            "Runs whatever became of `before` and of the reading. When lifeboat is killed in between, the next command that continues the backup runs it first.",
+        ),
+        key("timeout", Text(Form::Duration), Default("15m"), "How long each may take before it is ended."),
+    ],
 };
 
 static BEACON: Table = Table {

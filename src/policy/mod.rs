@@ -95,6 +95,8 @@ pub struct Policy {
     pub dr: DrLocation,
     /// What is backed up, in the order written. At least one.
     pub sources: Vec<Source>,
+    /// What runs around a whole backup.
+    pub hooks: Option<Hooks>,
     /// When.
     pub schedule: Schedule,
     /// What is kept.
@@ -176,6 +178,19 @@ pub struct Source {
     pub kind: SourceKind,
     /// Time mark inside the data.
     pub beacon: Option<Beacon>,
+    /// What runs around its backup.
+    pub hooks: Option<Hooks>,
+}
+
+/// What runs before and after a source or a whole backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Program and arguments; empty for nothing.
+    pub before: Vec<String>,
+    /// As `before`.
+    pub after: Vec<String>,
+    /// How long each may take.
+    pub timeout: Duration,
 }
 
 /// What a source is and where.
@@ -193,6 +208,8 @@ pub enum SourceKind {
     Postgres { dsn: SecretReference },
     /// MariaDB or MySQL; as `Postgres`.
     Mysql { dsn: SecretReference },
+    /// What a command writes to its standard output.
+    Command(CommandOutput),
     /// EBS volumes; AWS only.
     Ebs { select: EbsSelection, crash_consistent: Option<String> },
     /// RDS instance or cluster; AWS only.
@@ -205,8 +222,8 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `ebs`,
-    /// `rds`.
+    /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `command`,
+    /// `ebs`, `rds`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Files { .. } => "files",
@@ -215,9 +232,29 @@ impl SourceKind {
             Self::Sqlite { .. } => "sqlite",
             Self::Postgres { .. } => "postgres",
             Self::Mysql { .. } => "mysql",
+            Self::Command(_) => "command",
             Self::Ebs { .. } => "ebs",
             Self::Rds { .. } => "rds",
         }
+    }
+}
+
+/// A command whose standard output is a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// The program and its arguments; at least one.
+    pub run: Vec<String>,
+    /// Name of the file that its output becomes.
+    pub file: String,
+    /// Variables of its environment beside the usual ones.
+    pub environment: Vec<(String, SecretReference)>,
+    pub timeout: Duration,
+}
+
+impl CommandOutput {
+    /// For messages: the program without its arguments, which may hold anything.
+    pub fn name(&self) -> String {
+        self.run.first().cloned().unwrap_or_default()
     }
 }
 

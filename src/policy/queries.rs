@@ -91,7 +91,7 @@ fn simple_check(source: &Source) -> Option<Check> {
         on: on.clone(),
         expect: Expectation { comparison: Comparison::Equal, value: value.to_owned() },
     };
-    let (kind, within) = match source.kind {
+    let (kind, within) = match &source.kind {
         // Reads every page of the database, which may take long.
         SourceKind::Sqlite { .. } => (sql(SQLITE_INTEGRITY, "ok"), Duration::from_secs(3600)),
         SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Rds { .. } => {
@@ -99,6 +99,9 @@ fn simple_check(source: &Source) -> Option<Check> {
         }
         SourceKind::Files { .. } | SourceKind::Logs { .. } | SourceKind::Image { .. } => {
             (CheckKind::File { path: on.clone(), sha256: None }, SINGLE_ATTEMPT)
+        }
+        SourceKind::Command(command) => {
+            (CheckKind::File { path: format!("{on}/{}", command.file), sha256: None }, SINGLE_ATTEMPT)
         }
         SourceKind::Ebs { .. } => return None,
     };

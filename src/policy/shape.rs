@@ -207,7 +207,7 @@ fn check_text(name: &str, form: Form, text: &str, span: Range<usize>, faults: &m
         misfit.message = format!("unknown {name} {}", quoted(text));
     }
     let holds_credentials = form == Form::Url && text.contains('@');
-    if form == Form::Secret || holds_credentials {
+    if matches!(form, Form::Secret | Form::Variable) || holds_credentials {
         faults.mask(span.clone());
     }
     faults.push(Fault::misfit(span, misfit).expected(form.expected()));
@@ -240,7 +240,7 @@ static SECRET_KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 fn collect_secret_keys(table: &'static Table, names: &mut Vec<&'static str>) {
     for field in table.all_fields() {
         match &field.shape {
-            Shape::Text(Form::Secret) => names.push(field.name),
+            shape if shape.is_secret() => names.push(field.name),
             Shape::Table(inner) | Shape::Tables(inner, _) | Shape::Named(inner) => collect_secret_keys(inner, names),
             _ => {}
         }

@@ -107,6 +107,6 @@ impl Shape {
 
     /// Whether the value may be a secret that must not be shown when it is written wrongly.
     pub fn is_secret(&self) -> bool {
-        matches!(self, Self::Text(Form::Secret))
+        matches!(self, Self::Text(Form::Secret) | Self::Texts(Form::Variable, _))
     }
 }

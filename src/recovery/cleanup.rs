@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_verify::events::CleanedUp;
 
-use super::reaper::{self, Belonging};
 use super::remove::remove_tree;
 use super::surroundings::{Surroundings, run_mark};
 use crate::ground::byte_path::escape_path;
+use crate::ground::reaper::{self, Belonging};
 
 /// Cleans up after a drill. `restored` are the directories below the target that restore steps were given. Blocks.
 pub fn clean_up(surroundings: &Surroundings, restored: &[PathBuf]) -> CleanedUp {

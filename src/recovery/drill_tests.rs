@@ -133,7 +133,7 @@ fn checks() -> Vec<Check> {
 }
 
 fn policy(steps: Vec<Step>, checks: Vec<Check>) -> Policy {
-    let source = |name: &str, kind, beacon| Source { name: name.into(), kind, beacon };
+    let source = |name: &str, kind, beacon| Source { name: name.into(), kind, beacon, hooks: None };
     let beacon = Beacon::Sql("select max(at) from orders".into());
     Policy {
         system: "shop".into(),
@@ -145,6 +145,7 @@ fn policy(steps: Vec<Step>, checks: Vec<Check>) -> Policy {
             source("files", SourceKind::Files { paths: vec!["/srv/shop".into()], exclude: Vec::new() }, None),
             source("orders", SourceKind::Sqlite { path: "/var/orders.db".into() }, Some(beacon)),
         ],
+        hooks: None,
         schedule: Schedule::default(),
         retention: Retention::default(),
         plans: BTreeMap::from([("drill".to_owned(), Plan { steps, checks })]),

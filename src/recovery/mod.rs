@@ -13,8 +13,7 @@
 //! | `steps`, `scripts` | one step of a plan: restore, script, wait |
 //! | `checks` | command, http, tcp, sql, file |
 //! | `surroundings` | what scripts and checks are given: directories, environment |
-//! | `process`, `output` | runs one process: time limit, bounded and masked output |
-//! | `cleanup`, `reaper`, `remove` | ends a drill's processes and deletes its target |
+//! | `cleanup`, `remove` | ends a drill's processes and deletes its target |
 //! | `beneath`, `sqlite` | reads below a directory and never outside; reads one value of a database |
 
 pub mod browse;
@@ -29,9 +28,6 @@ pub mod restore;
 mod beneath;
 mod checks;
 mod cleanup;
-mod output;
-mod process;
-mod reaper;
 mod remove;
 mod scripts;
 mod sqlite;

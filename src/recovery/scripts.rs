@@ -9,10 +9,10 @@ use lifeboat_verify::events::ScriptRun;
 use sha2::{Digest, Sha256};
 
 use super::plan::OWN_DIRECTORY;
-use super::process::{self, Ending, Finished, Streams};
-use super::reaper;
 use super::surroundings::{Surroundings, run_mark, step_mark};
 use crate::ground::failure::OrFail;
+use crate::ground::process::{self, Finished, Streams};
+use crate::ground::reaper;
 use crate::ground::{Failure, Result, durable_file};
 
 /// One call of a script.
@@ -53,14 +53,9 @@ pub async fn run(call: ScriptCall, surroundings: &Surroundings) -> Result<Script
 }
 
 fn judge(call: &ScriptCall, finished: Finished) -> Result<ScriptRun> {
-    let ended = match finished.ending {
-        Ending::Exited(0) => {
-            let sha256 = hex::encode(Sha256::digest(&call.content));
-            return Ok(ScriptRun { file: call.file.clone(), sha256, exit_code: 0, output: finished.output });
-        }
-        Ending::Exited(code) => format!("ended with exit code {code}"),
-        Ending::Signalled(signal) => format!("was ended by signal {signal}"),
-        Ending::TimedOut => format!("took longer than {} s and was ended", call.timeout.as_secs_f64()),
+    let Some(ended) = finished.ending.trouble(call.timeout) else {
+        let sha256 = hex::encode(Sha256::digest(&call.content));
+        return Ok(ScriptRun { file: call.file.clone(), sha256, exit_code: 0, output: finished.output });
     };
     let output = finished.output.trim_end();
     let output =

@@ -8,13 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::output;
 use super::plan::OWN_DIRECTORY;
-use super::reaper::Groups;
-use crate::ground::Secret;
-
-/// The search path of every process of a drill, whatever lifeboat's own is.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::ground::reaper::Groups;
+use crate::ground::{Secret, output, process};
 
 /// A source restored by a step of this drill.
 #[derive(Debug, Clone)]
@@ -29,7 +25,7 @@ impl RestoredSource {
     /// The directory; for a database or image, its file.
     pub fn place(&self) -> PathBuf {
         match self.kind.as_str() {
-            "sqlite" | "image" => {
+            "sqlite" | "image" | "command" => {
                 super::sqlite::restored_file(&self.directory, &self.roots).unwrap_or_else(|_| self.directory.clone())
             }
             _ => self.directory.clone(),
@@ -99,7 +95,7 @@ impl Surroundings {
 
     fn environment(&self, step: &str) -> Vec<(String, OsString)> {
         let mut environment: Vec<(String, OsString)> = vec![
-            ("PATH".into(), PATH.into()),
+            ("PATH".into(), process::SEARCH_PATH.into()),
             ("HOME".into(), self.target.clone().into()),
             ("TMPDIR".into(), self.target.join(OWN_DIRECTORY).join("tmp").into()),
             ("LANG".into(), "C.UTF-8".into()),

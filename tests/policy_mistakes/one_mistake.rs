@@ -73,6 +73,19 @@ fn types() {
 }
 
 #[test]
+fn commands() {
+    let command =
+        |rest: &str| format!("[[source]]\nname = \"ldap\"\nkind = \"command\"\nrun = [\"slapcat\"]\n{rest}[schedule]");
+    let refused = |rest: &str, at: &str, words: &[&str]| refused("[schedule]", &command(rest), at, words);
+    refused("", "[[source]]", &["\"file\" is missing", "kind = \"command\""]);
+    refused("file = \"a/b\"\n", "\"a/b\"", &["is no plain file name", "did you mean \"b\"?"]);
+    let told = ["not shown", "NAME=env:..."];
+    refused("file = \"f\"\nenvironment = [\"PASSWORD=hunter2\"]\n", "\"PASSWORD=", &["a value (not shown)"]);
+    refused("file = \"f\"\nenvironment = [\"env:PASSWORD\"]\n", "\"env:PASSWORD", &told);
+    refused("file = \"f\"\nbeacon = { newest_entry = true }\n", "newest_entry", &["no beacon"]);
+}
+
+#[test]
 fn names() {
     refused("system = \"shop\"", "system = \"../shop\"", "\"../shop\"", &["is no plain name"]);
     refused("system = \"shop\"", "system = \"My Shop\"", "\"My", &["did you mean \"my-shop\"?"]);

@@ -1,8 +1,8 @@
-//! Reads one source into the repository: files, logs, image, sqlite.
+//! Reads one source into the repository: files, logs, image, sqlite, command.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `files`, `logs`, `image`, `sqlite` | one source kind each |
+//! | `files`, `logs`, `image`, `sqlite`, `command` | one source kind each |
 //! | `walk`, `directory`, `stack`, `pseudo` | directory trees, by descriptors, with several readers; what holds no data |
 //! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
@@ -17,6 +17,7 @@
 //! never taken for each other.
 
 mod blocks;
+mod command;
 mod content;
 mod directory;
 mod entry;
@@ -55,7 +56,7 @@ use session::Session;
 pub struct Earlier {
     /// Its root tree.
     pub tree: BlobId,
-    /// When its read began by this host's clock: entries changed later than this minus 2 s are read again.
+    /// When its read began by this host's clock: entries changed later than this, less the grain of time stamps, are read again.
     pub began: Timestamp,
     /// For logs: when all files were last read whole.
     pub full_read: Option<Timestamp>,
@@ -103,23 +104,26 @@ pub struct Captured {
 /// repository cannot be written. Single entries that cannot be read are named in [`Captured::missing`].
 pub fn capture(source: &Source, context: &CaptureContext<'_>) -> Result<Captured, Failure> {
     let mut session = Session::new(context.writer, context.reader, context.earlier, context.scratch, context.progress);
-    let Some(period) = log_history::period_of(&source.kind) else { return capture_with(&source.kind, session) };
+    let Some(period) = log_history::period_of(&source.kind) else {
+        return capture_with(&source.kind, session, context.now);
+    };
     session.reads_whole = log_history::is_full_read_due(period, context.earlier.as_ref(), context.now);
     let before = context.earlier.and_then(|earlier| earlier.full_read);
     let full_read = if session.reads_whole { Some(context.now) } else { before };
-    Ok(Captured { full_read, ..capture_with(&source.kind, session)? })
+    Ok(Captured { full_read, ..capture_with(&source.kind, session, context.now)? })
 }
 
-fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Failure> {
+fn capture_with(kind: &SourceKind, session: Session<'_>, now: Timestamp) -> Result<Captured, Failure> {
     match kind {
         SourceKind::Files { paths, exclude } => files::capture_files(session, paths, exclude),
         SourceKind::Logs { paths, exclude, .. } => logs::capture_logs(session, paths, exclude),
         SourceKind::Image { path } => image::capture_image(session, path),
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
+        SourceKind::Command(command) => command::capture_command(session, command, now),
         SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
             let kind = kind.word();
             Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))
-                .hint("it takes the kinds `files`, `logs`, `image` and `sqlite`"))
+                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite` and `command`"))
         }
     }
 }

@@ -96,13 +96,25 @@ fn describe_parent(session: &Session<'_>, name: &[u8], path: &[u8]) -> Result<No
 
 /// Stands in for a directory that cannot be looked at.
 fn plain_directory(name: &[u8]) -> Node {
+    plain(name, NodeKind::Directory, 0o755, Timestamp::UNIX_EPOCH)
+}
+
+/// A file that lies nowhere, for its owner alone; content is still to come.
+pub(super) fn plain_file(name: &[u8], time: Timestamp) -> Node {
+    let mut node = plain(name, NodeKind::File, 0o600, time);
+    (node.uid, node.gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    node.links = 1;
+    node
+}
+
+fn plain(name: &[u8], kind: NodeKind, mode: u32, time: Timestamp) -> Node {
     Node {
         name: name.to_vec(),
-        kind: NodeKind::Directory,
-        mode: 0o755,
-        modified: Timestamp::UNIX_EPOCH,
-        accessed: Timestamp::UNIX_EPOCH,
-        changed: Timestamp::UNIX_EPOCH,
+        kind,
+        mode,
+        modified: time,
+        accessed: time,
+        changed: time,
         uid: 0,
         gid: 0,
         user: String::new(),

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::Attempt;
+use crate::ground::process::{self, Ending, Finished, Streams};
 use crate::policy::Expectation;
-use crate::recovery::process::{self, Ending, Finished, Streams};
 use crate::recovery::surroundings::Surroundings;
 
 /// Passes with exit code 0 and, if asked, standard output as expected.

@@ -53,6 +53,7 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
             SourceKind::Image { path } | SourceKind::Sqlite { path } => paths.push(path.into()),
             SourceKind::Postgres { .. }
             | SourceKind::Mysql { .. }
+            | SourceKind::Command(_)
             | SourceKind::Ebs { .. }
             | SourceKind::Rds { .. } => {}
         }

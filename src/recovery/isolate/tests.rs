@@ -137,7 +137,7 @@ fn a_primary_that_is_gone_needs_no_hiding() {
 
 #[test]
 fn paths_of_the_primary() {
-    let source = |kind| Source { name: "s".into(), kind, beacon: None };
+    let source = |kind| Source { name: "s".into(), kind, beacon: None, hooks: None };
     let files = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let sources = vec![
         source(SourceKind::Files { paths: files(&["/srv/shop", "/opt/x"]), exclude: Vec::new() }),
@@ -159,6 +159,7 @@ fn paths_of_the_primary() {
             repository_password: crate::ground::SecretReference::File("/p".into()),
         },
         sources,
+        hooks: None,
         schedule: Schedule::default(),
         retention: Retention::default(),
         plans: Default::default(),
