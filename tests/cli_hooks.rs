@@ -91,6 +91,47 @@ fn assert_undone(noted: &[String], who: &str, place: u64) {
     assert_eq!(words.last(), Some(&"after"), "{who}, killed at {place}: {noted:?}");
 }
 
+/// What was begun last is undone first.
+fn assert_nested(noted: &[String], place: u64) {
+    let mut open: Vec<&str> = Vec::new();
+    for line in noted {
+        let (word, who) = line.split_once(' ').unwrap();
+        if word == "before" {
+            open.push(who);
+        } else if open.contains(&who) {
+            assert_eq!(open.pop(), Some(who), "killed at {place}: {noted:?}");
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new(), "killed at {place}: {noted:?}");
+}
+
+#[test]
+fn a_policy_without_hooks_undoes_what_one_with_hooks_began() {
+    if !cfg!(debug_assertions) {
+        return common::skip("the places exist in debug builds only");
+    }
+    let mut world = world("true");
+    let _ = world.run(["backup", "shop"]).expect(0);
+    let policy = fs::read_to_string(world.policies().join("shop.toml")).unwrap();
+    let begun = (1..).any(|place| {
+        let _ = fs::remove_file(world.path("noted"));
+        world.set_variable("LIFEBOAT_KILL_AT", place.to_string());
+        let killed = world.command(["backup", "shop"]).output().unwrap().status;
+        world.clear_variables();
+        assert_eq!(killed.signal(), Some(9), "no place between the hooks of the source one");
+        let begun = noted(&world) == ALL[..2];
+        if begun {
+            let without: String =
+                policy.lines().filter(|line| !line.starts_with("hooks")).map(|line| format!("{line}\n")).collect();
+            world.write_policy("shop", &without);
+        }
+        let _ = world.run(["backup", "shop", "--continue"]).expect(0);
+        begun
+    });
+    assert!(begun);
+    assert_eq!(noted(&world), ["before all", "before one", "after one", "after all"]);
+}
+
 #[test]
 fn a_backup_killed_anywhere_is_undone_by_the_next_command() {
     if !cfg!(debug_assertions) {
@@ -113,6 +154,7 @@ fn a_backup_killed_anywhere_is_undone_by_the_next_command() {
         assert!(made <= 2, "killed at {place}: {made} more points");
         if !noted(&world).is_empty() {
             ["all", "one", "two"].iter().for_each(|who| assert_undone(&noted(&world), who, place));
+            assert_nested(&noted(&world), place);
         }
         place += if common::is_long() { 1 } else { 2 };
     }

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureContext, Captured, Earlier};
-use super::hooks::Around;
+use super::hooks::{self, Around};
 use super::outcome::SourceOutcome;
 use super::snapshots;
 use crate::engine::Run;
 use crate::engine::system::System;
-use crate::ground::failure::OrFail;
 use crate::ground::progress::WarningsOnly;
+use crate::ground::reaper::{self, Belonging};
 use crate::ground::{Failure, Result, blocking, byte_path};
 use crate::policy::Source;
 use crate::repository::{BlobId, LockGuard, Repository, Snapshot};
@@ -68,23 +68,23 @@ pub async fn backup(
 ) -> Result<Vec<SourceOutcome>> {
     // Not a step: a continued run must put in force what its points will name.
     system.dr.put_policy_in_force(&system.policy.text, &system.scripts, run.now())?;
+    let mut troubles = if run.is_continued() { hooks::pay_owed(run, system).await? } else { Vec::new() };
     for attempt in 1.. {
         let around = Around::new(run, system, system.policy.hooks.as_ref(), None, attempt);
         let read = numbered("all sources read", attempt);
         if around.has_begun()? && !run.has_succeeded(&read)? {
-            warn(system, around.after().await?);
             continue;
         }
-        let outcomes = match around.before().await? {
-            Some(trouble) => Ok(wanted(system, request).map(|source| failed(source, trouble.clone())).collect()),
-            None => back_up_sources(run, system, repository, lock, request).await,
-        };
+        let refused = around.before().await?;
+        let outcomes = back_up_sources(run, system, repository, lock, request, refused.as_deref()).await;
         if outcomes.is_ok() && system.policy.hooks.is_some() {
             run.step(&read, || async { Ok(()) }).await?;
         }
-        let undone = around.after().await?;
-        let mut outcomes: Vec<SourceOutcome> = outcomes?;
-        outcomes.extend(undone.map(|error| SourceOutcome::HookFailed { error }));
+        troubles.extend(around.after().await?);
+        let mut outcomes = outcomes?;
+        troubles.sort_unstable();
+        troubles.dedup();
+        outcomes.extend(troubles.into_iter().map(|error| SourceOutcome::HookFailed { error }));
         return Ok(outcomes);
     }
     Err(Failure::failed("the backup was tried too often"))
@@ -100,25 +100,27 @@ fn failed(source: &Source, error: String) -> SourceOutcome {
 }
 
 /// The name of a step in its try of this number.
-fn numbered(step: &str, attempt: u32) -> String {
+pub(super) fn numbered(step: &str, attempt: u32) -> String {
     if attempt == 1 { step.to_owned() } else { format!("{step} ({attempt})") }
 }
 
-/// Trouble that costs nothing but must be seen.
-fn warn(system: &System, trouble: Option<String>) {
-    trouble.iter().for_each(|trouble| system.progress.warn(trouble));
-}
-
+/// All sources; when they may not be read, and why, only those that were recorded before that.
 async fn back_up_sources(
     run: &Run,
     system: &System,
     repository: &Repository,
     lock: &LockGuard,
     request: &BackupRequest,
+    refused: Option<&str>,
 ) -> Result<Vec<SourceOutcome>> {
     let mut outcomes = Vec::new();
     for source in wanted(system, request) {
-        outcomes.extend(back_up_source(run, system, repository, lock, source).await?);
+        match refused {
+            Some(why) if !run.has_succeeded(&format!("record {}", source.name))? => {
+                outcomes.push(failed(source, why.to_owned()));
+            }
+            _ => outcomes.extend(back_up_source(run, system, repository, lock, source).await?),
+        }
     }
     Ok(outcomes)
 }
@@ -164,7 +166,6 @@ async fn read_until_whole(
         let around = Around::new(run, system, source.hooks.as_ref(), Some(&source.name), attempt);
         let earlier = run.has_succeeded(&step)?;
         if around.has_begun()? && !earlier {
-            warn(system, around.after().await?);
             continue;
         }
         if let Some(trouble) = around.before().await? {
@@ -204,6 +205,12 @@ fn read_source_blocking(
 ) -> Result<Attempted<SourceRead>> {
     let earlier = newest_point(system, source)?;
     let scratch = system.state.fresh_scratch(run.id())?;
+    let marks = [("LIFEBOAT_RUN", run.id().to_owned()), ("LIFEBOAT_STEP", format!("read {}", source.name))];
+    if run.is_continued() {
+        // A command that outlived the process which read from it.
+        let marks = marks.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        reaper::end(&Belonging { marks, groups: None });
+    }
     // Capture reports the bytes that it reads; the writer would count them again.
     let progress = Arc::new(WarningsOnly(Arc::clone(&system.progress)));
     let (reader, writer) = repository.reader_and_writer(progress)?;
@@ -218,6 +225,7 @@ fn read_source_blocking(
             reader: &reader,
             earlier: earlier.as_ref().and_then(earlier_tree),
             scratch: &scratch,
+            marks: &marks,
             progress: system.progress.as_ref(),
         },
     );
@@ -232,7 +240,9 @@ fn read_source_blocking(
             return Ok(Attempted::Failed(failure.message));
         }
     };
-    removed.or_fail(|| format!("cannot remove the scratch directory {}", scratch.display()))?;
+    if let Err(error) = removed {
+        system.progress.warn(&format!("cannot remove the scratch directory {}: {error}", scratch.display()));
+    }
     let summary = writer.finish()?;
     let parent = earlier.map(|point| point.snapshot);
     Ok(Attempted::Done(SourceRead::new(data_time, clock_suspect, captured, summary.added_bytes, parent)))

@@ -90,9 +90,16 @@ pub struct VerificationRow {
 }
 
 impl VerificationRow {
-    /// Whether this, the later one, is what counts now: damage stands until a look as thorough finds none.
-    fn replaces(&self, before: &Self) -> bool {
-        self.damage > 0 || before.damage == 0 || self.percent_read >= before.percent_read
+    /// What counts after this one: damage that a look at the structure found stands until the next look finds none,
+    /// damage in the data until all of it was read, since a part may be another part.
+    fn after(self, before: Option<Self>) -> Self {
+        match before.filter(|before| before.damage > 0) {
+            Some(before) if self.damage > 0 => {
+                Self { percent_read: self.percent_read.max(before.percent_read), ..self }
+            }
+            Some(before) if before.percent_read > 0 && self.percent_read < 100 => before,
+            _ => self,
+        }
     }
 }
 
@@ -285,14 +292,13 @@ impl Catalog {
     }
 
     /// Notes a verification; one that looked less closely does not take damage back.
-    pub fn put_verification(&self, verification: &VerificationRow) -> Result<()> {
-        if self.verification(&verification.system)?.is_some_and(|before| !verification.replaces(&before)) {
-            return Ok(());
-        }
+    pub fn put_verification(&self, verification: VerificationRow) -> Result<()> {
+        let before = self.verification(&verification.system)?;
+        let verification = verification.after(before);
         self.connection()
             .execute(
                 "insert or replace into verification (system, record) values (?1, ?2)",
-                params![verification.system, to_json(verification)?],
+                params![verification.system, to_json(&verification)?],
             )
             .or_fail(|| "cannot note the verification in the catalog".to_owned())?;
         Ok(())
@@ -385,9 +391,11 @@ mod tests {
         let catalog = Catalog::open(&directory.path().join("catalog.db")).unwrap();
         assert_eq!(catalog.verification("shop").unwrap(), None);
         // Percent read and damage, and what counts then.
-        for (percent_read, damage, counts) in [(0, 0, 0), (100, 2, 2), (0, 0, 2), (50, 0, 2), (0, 1, 1), (0, 0, 0)] {
+        for (percent_read, damage, counts) in
+            [(0, 0, 0), (10, 2, 2), (0, 0, 2), (10, 0, 2), (0, 1, 1), (0, 0, 1), (100, 0, 0), (0, 1, 1), (0, 0, 0)]
+        {
             let at = Timestamp::UNIX_EPOCH;
-            catalog.put_verification(&VerificationRow { system: "shop".into(), at, percent_read, damage }).unwrap();
+            catalog.put_verification(VerificationRow { system: "shop".into(), at, percent_read, damage }).unwrap();
             assert_eq!(catalog.verification("shop").unwrap().unwrap().damage, counts);
         }
         assert_eq!(catalog.verification("other").unwrap(), None);

@@ -91,7 +91,8 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     for migration in MIGRATIONS.iter().skip(version.max(0) as usize) {
         connection.execute_batch(migration)?;
     }
-    connection.pragma_update(None, "user_version", newest())?;
+    // Never back: a newer lifeboat may have been here in between.
+    connection.pragma_update(None, "user_version", version.max(newest()))?;
     connection.execute_batch("commit")
 }
 

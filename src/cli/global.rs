@@ -172,9 +172,9 @@ impl Global {
     }
 
     /// Writes the marker of a DR site again that lost it, so that it can be opened; says so.
-    pub fn mend_marker(&self, place: &SitePlace) -> Result<()> {
+    pub fn mend_marker(&self, place: &SitePlace, system: Option<&str>) -> Result<()> {
         let known = |system: &str| self.catalog().ok()?.1.dr_site(system).ok().flatten();
-        if DrSite::mend_marker(place, known)? {
+        if DrSite::mend_marker(place, system, known)? {
             self.terminal()
                 .warn(&format!("what {} says of itself was lost or damaged; it is written again", place.describe()));
         }

@@ -33,7 +33,7 @@ pub struct Arguments {
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let password = arguments.repository_password.as_deref().map(parse_reference).transpose()?;
     let from = SitePlace::parse(&arguments.from, arguments.endpoint.as_deref(), arguments.region.as_deref())?;
-    global.mend_marker(&from)?;
+    global.mend_marker(&from, None)?;
     let dr = DrSite::recognise(&from)?;
     let policies = std::path::absolute(global.policies()).or_fail(|| "the policies directory is no path".to_owned())?;
     if let Some(reference) = &password {

@@ -34,7 +34,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     let file = global.policy_of(arguments.system.as_deref())?;
-    global.mend_marker(&dr_place(&file.policy)?)?;
+    global.mend_marker(&dr_place(&file.policy)?, Some(&file.policy.system))?;
     let system = global.open_system(file)?;
     if !arguments.continue_only {
         resume::other_kinds(global, &system, jobs::repair::KIND)?;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::global::Global;
 use crate::engine::system::System;
-use crate::ground::Result;
 use crate::ground::failure::OrFail;
+use crate::ground::{Failure, FailureKind, Result};
 use crate::jobs;
 
 const KINDS: [&str; 5] =
@@ -28,6 +28,10 @@ pub fn other_kinds(global: &Global, system: &System, own: &str) -> Result<()> {
         }
         command.args([kind, &system.policy.system, "--continue"]).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().or_fail(|| format!("cannot continue the interrupted {kind}"))?;
+        if status.code() == Some(i32::from(super::exit_code(FailureKind::Interrupted))) {
+            // Whoever ended the child meant this command.
+            return Err(Failure::interrupted().hint("the next command continues what was interrupted"));
+        }
         // 3 and 4 are ends too: done in part, or over an objective. A failed drill ends with 1 and is closed.
         if !jobs::unfinished(system, kind)?.is_empty() {
             system.progress.warn(&format!("the interrupted {kind} could not be continued ({status}); it stays to be"));

@@ -156,8 +156,8 @@ fn failed(run: &RunRow) -> Option<String> {
 fn damage(verification: &VerificationRow) -> Option<String> {
     (verification.damage > 0).then(|| {
         format!(
-            "the verification of {} found damage in {} places: `lifeboat verify` names it, `lifeboat repair` mends what \
-             can be mended",
+            "the verification of {} found damage in {} places: `lifeboat verify --read-data` names it and, when \
+             `lifeboat repair` has mended what can be mended, tells whether all is whole",
             verification.at.strftime("%Y-%m-%d %H:%M UTC"),
             verification.damage
         )

@@ -62,7 +62,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
             humane::bytes(report.bytes_read)
         ))?;
     }
-    if report.unlisted_packs > 0 && !global.json {
+    if report.unlisted_packs > 0 && report.damage.is_empty() && !global.json {
         output::line(&format!(
             "{} packs more that nothing needs: a killed backup or a repair left them, or a backup under way; `lifeboat \
              prune` removes what is left",
@@ -89,7 +89,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
 
 /// For `status`. What was found is told even when it cannot be noted.
 fn note(system: &System, report: &VerifyReport, percent_read: u8) {
-    let noted = system.catalog.put_verification(&VerificationRow {
+    let noted = system.catalog.put_verification(VerificationRow {
         system: system.policy.system.clone(),
         at: system.clock.now(),
         percent_read,

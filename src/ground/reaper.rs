@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Rounds of KILL before what is left is named: a process that makes new ones is met again in the next round.
 const ROUNDS: u32 = 10;
 
-/// Process groups started by this process for a drill: leader and the leader's start time. Cheap to clone.
+/// Process groups started by this process for a run: leader and the leader's start time. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Groups(Arc<Mutex<BTreeSet<(u32, u64)>>>);
 

@@ -13,7 +13,7 @@ use crate::engine::system::{System, repository_password};
 use crate::ground::{Failure, Result, sha256_hex};
 use crate::policy::Policy;
 use crate::repository::{LockGuard, Repository};
-use crate::site::dr::record_bytes;
+use crate::site::records::record_bytes;
 
 /// The kind's word in catalog and ledger.
 pub const KIND: &str = "backup";

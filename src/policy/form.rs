@@ -228,7 +228,6 @@ fn check_time_zone(text: &str) -> Result<(), Misfit> {
     }
 }
 
-/// The message never shows the text: what is no reference may be the secret itself.
 fn is_variable(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
@@ -246,6 +245,7 @@ fn check_variable(text: &str) -> Result<(), Misfit> {
     }
 }
 
+/// The message never shows the text: what is no reference may be the secret itself.
 fn check_secret(text: &str) -> Result<(), Misfit> {
     match SecretReference::parse(text) {
         Some(SecretReference::Env(name)) if !is_variable(&name) => {

@@ -21,9 +21,9 @@ const BLOBS_MAX: usize = 1024;
 /// Unwanted bytes between two wanted blobs that are fetched rather than asking twice.
 const GAP_LIMIT: u64 = 64 << 10;
 
-/// Threads that open blobs, for so much work: one more than the machine runs at once, since one waits for the store.
-pub(super) fn threads(work: usize) -> usize {
-    (parallelism() + 1).clamp(2, 8).min(work.max(1))
+/// Threads that open blobs, for so much work: as many as the machine runs at once, and those that wait for the store.
+pub(super) fn threads(inner: &Inner, work: usize) -> usize {
+    (parallelism() + inner.store.waiting_reads()).clamp(2, 8).min(work.max(1))
 }
 
 /// How much one thread takes at once.

@@ -88,7 +88,7 @@ impl BlobReader {
                 return;
             }
         }
-        let threads = opener::threads(places.len());
+        let threads = opener::threads(&self.shared.inner, places.len());
         let bytes = |at: &Place| u64::from(at.spot.length) + u64::from(at.spot.uncompressed);
         let share = Share::of(threads, places.iter().map(bytes).sum());
         let stretches = stretches(&places, wanted, share);

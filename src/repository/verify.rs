@@ -103,7 +103,7 @@ pub(super) fn verify(
     let reader = BlobReader::new(std::sync::Arc::clone(inner), loaded.index);
     let snapshots = load_snapshots(inner, &mut damage)?;
     report.snapshots = snapshots.len() as u64;
-    check_trees(&reader, &snapshots, &mut damage);
+    check_trees(inner, &reader, &snapshots, &mut damage);
     progress.end();
     if let VerifyDepth::Data { percent, seed } = depth {
         let chosen = verify_data::choose(packs, percent, seed);
@@ -201,9 +201,9 @@ fn short(snapshot: &Snapshot) -> &str {
 }
 
 /// All trees must be readable and every blob of a file in the index, with the file's length in sum.
-fn check_trees(reader: &BlobReader, snapshots: &[Snapshot], damage: &mut Damage) {
+fn check_trees(inner: &Inner, reader: &BlobReader, snapshots: &[Snapshot], damage: &mut Damage) {
     let found = Mutex::new(Damage::default());
-    visit_each(reader, snapshots, opener::threads(usize::MAX), &|snapshot, path, _, nodes| match nodes {
+    visit_each(reader, snapshots, opener::threads(inner, usize::MAX), &|snapshot, path, _, nodes| match nodes {
         Ok(nodes) => {
             for node in nodes.iter().filter(|node| node.kind == NodeKind::File) {
                 if let Err(why) = check_content(reader, node) {

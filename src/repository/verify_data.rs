@@ -32,7 +32,7 @@ pub(super) fn read_packs(
 ) -> Vec<PackDamage> {
     progress.begin("reading packs", Some(packs.iter().map(|pack| pack.size).sum()));
     let (next, bytes_read, found) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
-    let threads = opener::threads(packs.len());
+    let threads = opener::threads(inner, packs.len());
     let share = Share::of(threads, u64::MAX);
     let work = || {
         let mut opener = Opener::new(inner);

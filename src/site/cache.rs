@@ -222,6 +222,10 @@ impl ObjectStore for CachedStore {
         self.store.parallel_puts()
     }
 
+    fn waiting_reads(&self) -> usize {
+        self.store.waiting_reads()
+    }
+
     fn get_range_kept(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         if let Some(bytes) = self.recall_range(key, &range) {
             return Ok(bytes);

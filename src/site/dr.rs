@@ -25,16 +25,13 @@ use serde::de::DeserializeOwned;
 use super::marker::Marker;
 use super::object_store::{Below, ObjectStore, PutMode, StoreError, StoreErrorKind};
 use super::place::SitePlace;
-use super::records::{ArchiveRecord, PointRecord, PolicyInForce, RECORD_FORMAT};
+use super::records::{
+    ArchiveRecord, POINTS, POLICY_IN_FORCE, PointRecord, PolicyInForce, RECORD_FORMAT, parse, record_bytes,
+};
 use crate::ground::{Failure, Result, durable_file, sha256_hex};
 
-/// The record of what is in force.
-pub(super) const POLICY_IN_FORCE: &str = "policy-in-force.json";
 const POLICIES: &str = "policies/";
 const SCRIPTS: &str = "scripts/";
-/// Below which the records of points lie.
-pub(super) const POINTS: &str = "points/";
-
 /// Handle to a system's DR site. Executing a recovery plan needs this and nothing else.
 #[derive(Clone)]
 pub struct DrSite {
@@ -109,12 +106,16 @@ impl DrSite {
     }
 
     /// Writes the marker of a site again that has lost it or holds a damaged one; false when it is whole. The site gets
-    /// the id by which this machine knew it, if `known` tells it for the site's system.
+    /// the id by which this machine knew it, if `known` tells it for the site's system. With `system`, only its site is mended.
     ///
     /// # Errors
     /// When the place is none of lifeboat's, or it cannot be told of which system it is.
-    pub fn mend_marker(place: &SitePlace, known: impl Fn(&str) -> Option<String>) -> Result<bool> {
-        Marker::mend(place.store()?.as_ref(), place, known).map(|(_, written)| written)
+    pub fn mend_marker(
+        place: &SitePlace,
+        system: Option<&str>,
+        known: impl Fn(&str) -> Option<String>,
+    ) -> Result<bool> {
+        Marker::mend(place.store()?.as_ref(), place, system, known)
     }
 
     /// Where it is.
@@ -178,34 +179,27 @@ impl DrSite {
 
     /// Text of a stored policy, checked against its hash.
     pub fn policy_text(&self, hash: &str) -> Result<String> {
-        let bytes = self.get_by_content(&policy_key(hash), hash)?;
+        let bytes = self.get_by_hash(&policy_key(hash), hash)?;
         String::from_utf8(bytes).map_err(|_| Failure::failed(format!("the stored policy {hash} is not text")))
     }
 
     /// The scripts of the policy in force by file name, each checked against its hash.
     pub fn scripts(&self, in_force: &PolicyInForce) -> Result<BTreeMap<String, Vec<u8>>> {
-        let read = |(name, hash): (&String, &String)| Ok((name.clone(), self.get_by_content(&script_key(hash), hash)?));
+        let read = |(name, hash): (&String, &String)| Ok((name.clone(), self.get_by_hash(&script_key(hash), hash)?));
         in_force.scripts.iter().map(read).collect()
     }
 
-    /// What is damaged of the policy in force and of all stored policies and scripts, a sentence each.
+    /// What is damaged of the policy in force and its scripts, a sentence each.
     pub fn policy_damage(&self) -> Result<Vec<String>> {
-        let mut damage = Vec::new();
-        match self.policy_in_force() {
-            Ok(None) => {}
-            Ok(Some(in_force)) => {
-                damage.extend(self.policy_text(&in_force.policy).err().map(|failure| failure.message));
-                damage.extend(self.scripts(&in_force).err().map(|failure| failure.message));
-            }
-            Err(failure) => damage.push(failure.message),
-        }
-        for object in [self.store.list(POLICIES)?, self.store.list(SCRIPTS)?].concat() {
-            let name = object.key.rsplit('/').next().unwrap_or_default().trim_end_matches(".toml");
-            damage.extend(self.get_by_content(&object.key, name).err().map(|failure| failure.message));
-        }
-        damage.sort_unstable();
-        damage.dedup();
-        Ok(damage)
+        let in_force = match self.policy_in_force() {
+            Ok(None) => return Ok(Vec::new()),
+            Ok(Some(in_force)) => in_force,
+            Err(failure) => return Ok(vec![failure.message]),
+        };
+        let policy = [policy_key(&in_force.policy)].into_iter().zip([&in_force.policy]);
+        let scripts = in_force.scripts.values().map(|hash| (script_key(hash), hash));
+        let read = policy.chain(scripts).map(|(key, hash)| self.get_by_hash(&key, hash));
+        Ok(read.filter_map(|read| read.err().map(|failure| failure.message)).collect())
     }
 
     /// Writes a point's record, once. A record with the same content is left as it is. Returns its SHA-256.
@@ -295,12 +289,12 @@ impl DrSite {
 
     fn put_record<T: Serialize>(&self, key: &str, record: &T) -> Result<String> {
         let bytes = record_bytes(record)?;
-        self.put_by_content(key, &bytes)?;
+        self.put_once(key, &bytes)?;
         Ok(sha256_hex(&bytes))
     }
 
-    /// For names that decide the content: an equal object is success, a different one is damage.
-    fn put_by_content(&self, key: &str, bytes: &[u8]) -> Result<()> {
+    /// For names that stand for one content: an equal object is success, a different one is damage.
+    fn put_once(&self, key: &str, bytes: &[u8]) -> Result<()> {
         match self.store.put(key, bytes, PutMode::CreateNew) {
             Ok(()) => Ok(()),
             Err(error) if error.kind == StoreErrorKind::AlreadyExists => {
@@ -319,8 +313,11 @@ impl DrSite {
         if !expected {
             match self.store.put(key, bytes, PutMode::CreateNew) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind == StoreErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Full) => {
+                    return Err(error.into());
+                }
+                // There already, or so damaged that the store itself says so.
+                Err(_) => {}
             }
         }
         let lost = match self.store.get(key) {
@@ -333,7 +330,7 @@ impl DrSite {
         Ok(())
     }
 
-    fn get_by_content(&self, key: &str, hash: &str) -> Result<Vec<u8>> {
+    fn get_by_hash(&self, key: &str, hash: &str) -> Result<Vec<u8>> {
         let bytes = self.store.get(key)?;
         if sha256_hex(&bytes) == hash {
             return Ok(bytes);
@@ -394,28 +391,6 @@ fn foreign(entry: Option<std::fs::DirEntry>) -> bool {
 
 fn record_name(key: &str) -> Option<&str> {
     key.rsplit('/').next()?.strip_suffix(".json")
-}
-
-/// A record's bytes as they are stored: what its SHA-256 in the ledger is of.
-pub fn record_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(record)
-        .map_err(|error| Failure::failed(format!("cannot write a record as JSON: {error}")))?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-/// Reads a record.
-pub(super) fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
-    let value: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::failed(format!("the record {key} at the DR site is damaged: {error}")))?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if format > u64::from(RECORD_FORMAT) {
-        return Err(Failure::failed(format!(
-            "the record {key} at the DR site has format {format}, this lifeboat knows {RECORD_FORMAT}: use a newer lifeboat"
-        )));
-    }
-    serde_json::from_value(value)
-        .map_err(|error| Failure::failed(format!("the record {key} at the DR site cannot be read: {error}")))
 }
 
 #[cfg(test)]

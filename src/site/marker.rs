@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dr::{self, parse, record_bytes};
 use super::object_store::{ObjectStore, PutMode, StoreErrorKind};
 use super::place::SitePlace;
-use super::records::{PointRecord, PolicyInForce, RECORD_FORMAT};
+use super::records::{POINTS, POLICY_IN_FORCE, PointRecord, PolicyInForce, RECORD_FORMAT, parse, record_bytes};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 
@@ -43,7 +42,7 @@ impl Marker {
 
     /// Whether a place has neither a marker nor what else a site has from its first backup on.
     pub fn is_absent(store: &dyn ObjectStore) -> Result<bool> {
-        Ok(store.size(MARKER)?.is_none() && store.size(dr::POLICY_IN_FORCE)?.is_none())
+        Ok(store.size(MARKER)?.is_none() && store.size(POLICY_IN_FORCE)?.is_none())
     }
 
     /// Writes the marker of a new site; false when there is one already.
@@ -55,28 +54,39 @@ impl Marker {
         }
     }
 
-    /// Writes the marker again where a site has lost it or holds a damaged one. Gives what is in force then, and
-    /// whether it was written. The site gets the id by which this machine knew it, if it is given.
+    /// Writes the marker again where a site of `system` (of any, when none is asked for) has lost it or holds one that is
+    /// no record; false when there was nothing to mend. The site gets the id by which this machine knew it, if it is
+    /// given. A store that does not answer and a marker of a newer lifeboat are not damage.
     ///
     /// # Errors
     /// Those of [`Marker::read`] when the place is none of lifeboat's, or it cannot be told of which system it is.
     pub fn mend(
         store: &dyn ObjectStore,
         place: &SitePlace,
+        system: Option<&str>,
         id: impl Fn(&str) -> Option<String>,
-    ) -> Result<(Self, bool)> {
-        let failure = match Self::read(store, place) {
-            Ok(marker) => return Ok((marker, false)),
-            Err(failure) => failure,
+    ) -> Result<bool> {
+        let stored = match store.get(MARKER) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind == StoreErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
         };
-        let lost = store.size(MARKER)?.is_none();
-        let Some(system) = system_of(store)? else { return Err(failure) };
-        let marker = Self::new(&system, id(&system))?;
-        match lost {
-            true => marker.write_new(store).map(drop)?,
-            false => store.put(MARKER, &record_bytes(&marker)?, PutMode::Replace)?,
+        let is_newer = |bytes: &[u8]| {
+            let format =
+                serde_json::from_slice(bytes).ok().and_then(|value: serde_json::Value| value["format"].as_u64());
+            format.is_some_and(|format| format > u64::from(RECORD_FORMAT))
+        };
+        if stored.as_ref().is_some_and(|bytes| is_newer(bytes) || parse::<Self>(MARKER, bytes).is_ok()) {
+            return Ok(false);
         }
-        Self::read(store, place).map(|marker| (marker, true))
+        let found = system_of(store)?.filter(|found| system.is_none_or(|system| system == found));
+        let Some(found) = found else { return Self::read(store, place).map(|_| false) };
+        let marker = Self::new(&found, id(&found))?;
+        match stored {
+            None => marker.write_new(store).map(drop)?,
+            Some(_) => store.put(MARKER, &record_bytes(&marker)?, PutMode::Replace)?,
+        }
+        Self::read(store, place).map(|_| true)
     }
 }
 
@@ -102,10 +112,10 @@ fn none(store: &dyn ObjectStore, place: &SitePlace) -> Failure {
 
 /// The system whose site this is by what else it holds: its policy, or any readable point.
 fn system_of(store: &dyn ObjectStore) -> Result<Option<String>> {
-    if let Some(policy) = record::<PolicyInForce>(store, dr::POLICY_IN_FORCE)? {
+    if let Some(policy) = record::<PolicyInForce>(store, POLICY_IN_FORCE)? {
         return Ok(Some(policy.system));
     }
-    let points = match store.list(dr::POINTS) {
+    let points = match store.list(POINTS) {
         Err(error) if error.kind == StoreErrorKind::NotFound => Vec::new(),
         listed => listed?,
     };
@@ -157,10 +167,15 @@ mod tests {
             let failure = DrSite::open(&place, "shop").err().unwrap();
             assert_eq!(failure.kind, FailureKind::Failed);
             assert!(failure.hints.iter().any(|hint| hint.contains("lifeboat rebuild --from")), "{failure:?}");
-            assert!(Marker::mend(store.as_ref(), &place, known).unwrap().1);
+            assert!(Marker::mend(store.as_ref(), &place, Some("other"), known).is_err());
+            assert!(Marker::mend(store.as_ref(), &place, Some("shop"), known).unwrap());
             assert_eq!(std::fs::read(&file).unwrap(), original);
         }
-        assert!(!Marker::mend(store.as_ref(), &place, known).unwrap().1);
+        assert!(!Marker::mend(store.as_ref(), &place, Some("shop"), known).unwrap());
+        let newer = b"{\"format\": 999}";
+        std::fs::write(&file, newer).unwrap();
+        assert!(!Marker::mend(store.as_ref(), &place, Some("shop"), known).unwrap());
+        assert_eq!(std::fs::read(&file).unwrap(), newer);
     }
 
     #[test]
@@ -168,7 +183,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("letter"), "dear").unwrap();
         let place = SitePlace::Directory(directory.path().to_owned());
-        let failure = Marker::mend(place.store().unwrap().as_ref(), &place, |_| None).unwrap_err();
+        let failure = Marker::mend(place.store().unwrap().as_ref(), &place, None, |_| None).unwrap_err();
         assert_eq!(failure.kind, FailureKind::WrongInput);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }

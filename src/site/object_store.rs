@@ -97,6 +97,11 @@ pub trait ObjectStore: Send + Sync {
         2
     }
 
+    /// How many of those who read wait for the store at any moment: so many more readers than processors keep these busy.
+    fn waiting_reads(&self) -> usize {
+        1
+    }
+
     /// As [`ObjectStore::get_range`], of an object that the same machine reads again and again in small pieces: a pack
     /// of directories. A store with a cache fetches it whole, once.
     fn get_range_kept(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
@@ -211,6 +216,10 @@ impl ObjectStore for Below {
 
     fn parallel_puts(&self) -> usize {
         self.store.parallel_puts()
+    }
+
+    fn waiting_reads(&self) -> usize {
+        self.store.waiting_reads()
     }
 
     fn get_range_kept(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {

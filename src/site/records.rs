@@ -3,10 +3,18 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::ground::{Failure, Result};
 
 /// Version of the records' format; a newer one is refused with a sentence.
 pub const RECORD_FORMAT: u32 = 1;
+
+/// The record of what is in force.
+pub(super) const POLICY_IN_FORCE: &str = "policy-in-force.json";
+/// Below which the records of points lie.
+pub(super) const POINTS: &str = "points/";
 
 /// Whether everything that should be in a point is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,4 +132,26 @@ pub struct PolicyInForce {
     /// File name of each script and the SHA-256 of its content; the content lies under `scripts/<hash>`.
     pub scripts: BTreeMap<String, String>,
     pub since: Timestamp,
+}
+
+/// A record's bytes as they are stored: what its SHA-256 in the ledger is of.
+pub fn record_bytes<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(record)
+        .map_err(|error| Failure::failed(format!("cannot write a record as JSON: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Reads a record.
+pub(super) fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| Failure::failed(format!("the record {key} at the DR site is damaged: {error}")))?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if format > u64::from(RECORD_FORMAT) {
+        return Err(Failure::failed(format!(
+            "the record {key} at the DR site has format {format}, this lifeboat knows {RECORD_FORMAT}: use a newer lifeboat"
+        )));
+    }
+    serde_json::from_value(value)
+        .map_err(|error| Failure::failed(format!("the record {key} at the DR site cannot be read: {error}")))
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -36,14 +35,14 @@ const PIPE_BYTES: usize = 64 << 10;
 /// Lines of standard error that a success is warned with.
 const WARNED_LINES: usize = 5;
 
-/// Captures what a command writes, as it was at the moment `now`.
+/// Captures what a command writes.
 ///
 /// # Errors
 /// When the command cannot be started, fails or takes too long, or the repository cannot be written.
-pub(super) fn capture_command(session: Session<'_>, command: &CommandOutput, now: Timestamp) -> Result<Captured> {
+pub(super) fn capture_command(session: Session<'_>, command: &CommandOutput) -> Result<Captured> {
     let secrets = command.environment.iter().map(|(_, secret)| secret.resolve()).collect::<Result<Vec<_>>>()?;
     let content = run(&session, command, &secrets)?;
-    let mut node = plain_file(command.file.as_bytes(), now);
+    let mut node = plain_file(command.file.as_bytes(), session.now);
     (node.size, node.content) = (content.bytes, content.blobs);
     session.count(&node, true);
     let path = [b"/", command.file.as_bytes()].concat();
@@ -73,10 +72,15 @@ fn run(session: &Session<'_>, command: &CommandOutput, secrets: &[Secret]) -> Re
         let errors = scope.spawn(move || read_tail(errors, secrets));
         let output = Pipe { pipe: output, over: &timed_out, rest: 0 };
         let read = session.store.store_content(&mut Counted { output, session }, Chunking::Content);
-        if read.is_err() {
+        // A command whose time is over is being ended, and has its time for that.
+        if read.is_err() && !timed_out.load(Ordering::Relaxed) {
             child.end();
         }
         let status = child.0.wait();
+        if timed_out.load(Ordering::Relaxed) {
+            // The group's number is taken for as long as it has members.
+            let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
+        }
         gone.store(true, Ordering::Relaxed);
         // The watch ends with its channel.
         drop(ended);
@@ -102,6 +106,7 @@ fn prepare(session: &Session<'_>, command: &CommandOutput, secrets: &[Secret]) -
     let mut prepared = Command::new(&command.run[0]);
     clean_environment(&mut prepared);
     prepared.args(&command.run[1..]).current_dir(session.scratch).env("TMPDIR", session.scratch);
+    prepared.envs(session.marks.iter().map(|(name, value)| (name, value)));
     for ((variable, _), secret) in command.environment.iter().zip(secrets) {
         prepared.env(variable, std::ffi::OsStr::from_bytes(secret.expose()));
     }

@@ -72,6 +72,8 @@ pub struct CaptureContext<'a> {
     pub earlier: Option<Earlier>,
     /// A private directory for temporary files, emptied by the caller.
     pub scratch: &'a Path,
+    /// Variables by which the processes of this read are known.
+    pub marks: &'a [(&'static str, String)],
     pub progress: &'a dyn Progress,
 }
 
@@ -104,22 +106,21 @@ pub struct Captured {
 /// repository cannot be written. Single entries that cannot be read are named in [`Captured::missing`].
 pub fn capture(source: &Source, context: &CaptureContext<'_>) -> Result<Captured, Failure> {
     let mut session = Session::new(context.writer, context.reader, context.earlier, context.scratch, context.progress);
-    let Some(period) = log_history::period_of(&source.kind) else {
-        return capture_with(&source.kind, session, context.now);
-    };
+    (session.now, session.marks) = (context.now, context.marks);
+    let Some(period) = log_history::period_of(&source.kind) else { return capture_with(&source.kind, session) };
     session.reads_whole = log_history::is_full_read_due(period, context.earlier.as_ref(), context.now);
     let before = context.earlier.and_then(|earlier| earlier.full_read);
     let full_read = if session.reads_whole { Some(context.now) } else { before };
-    Ok(Captured { full_read, ..capture_with(&source.kind, session, context.now)? })
+    Ok(Captured { full_read, ..capture_with(&source.kind, session)? })
 }
 
-fn capture_with(kind: &SourceKind, session: Session<'_>, now: Timestamp) -> Result<Captured, Failure> {
+fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Failure> {
     match kind {
         SourceKind::Files { paths, exclude } => files::capture_files(session, paths, exclude),
         SourceKind::Logs { paths, exclude, .. } => logs::capture_logs(session, paths, exclude),
         SourceKind::Image { path } => image::capture_image(session, path),
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
-        SourceKind::Command(command) => command::capture_command(session, command, now),
+        SourceKind::Command(command) => command::capture_command(session, command),
         SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
             let kind = kind.word();
             Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))

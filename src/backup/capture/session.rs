@@ -60,6 +60,10 @@ pub(super) struct Session<'a> {
     pub earlier: Option<Earlier>,
     pub scratch: &'a Path,
     pub progress: &'a dyn Progress,
+    /// The data time.
+    pub now: Timestamp,
+    /// Variables by which processes of this capture are known.
+    pub marks: &'a [(&'static str, String)],
     pub owners: OwnerNames,
     pub held: HeldDatabases,
     /// For a source of kind `logs`: what is known of its files.
@@ -97,6 +101,8 @@ impl<'a> Session<'a> {
             earlier,
             scratch,
             progress,
+            now: Timestamp::UNIX_EPOCH,
+            marks: &[],
             owners: OwnerNames::of_this_host(),
             held: HeldDatabases::of_this_process(),
             logs: None,

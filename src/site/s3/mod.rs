@@ -37,6 +37,9 @@ use super::object_store::{ObjectInfo, ObjectStore, PutMode, StoreError, StoreErr
 use super::place::BucketPlace;
 use persist::Pace;
 
+/// Readers that wait for a bucket at any moment.
+const WAITING_READS: usize = 3;
+
 pub use limits::Limits;
 pub use remove::Abandoned;
 
@@ -169,6 +172,10 @@ impl ObjectStore for S3Store {
 
     fn parallel_puts(&self) -> usize {
         self.shared.limits.parallel_puts
+    }
+
+    fn waiting_reads(&self) -> usize {
+        WAITING_READS
     }
 
     fn pause(&self) {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::super::object_store::{PutMode, StoreError};
 use super::trouble::{Trouble, What};
-use super::write::{Found, checksum, compare, trouble_of};
+use super::write::{Found, checksum, checksum_of, compare, trouble_of};
 use super::{Shared, object, remove};
 
 const PUT: &str = "s3:PutObject";
@@ -19,7 +19,7 @@ const PUT: &str = "s3:PutObject";
 /// Stores an object in parts.
 pub(super) async fn put(shared: &Arc<Shared>, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
     let doing = format!("write {}", shared.name(key));
-    let sum = checksum(&body);
+    let sum = checksum_of(key, &body);
     if mode == PutMode::CreateNew {
         // Before megabytes are sent for nothing; the condition of the last call decides.
         let found = compare(shared, key, &body, &sum).await?;

@@ -30,17 +30,18 @@ pub(super) struct Head {
 
 /// Reads an object, or the bytes of `range` exactly.
 pub(super) async fn get(shared: &Shared, key: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, StoreError> {
-    let bytes = get_whole_or_range(shared, key, range.clone()).await?;
+    let bytes = fetch(shared, key, range.clone()).await?;
     let as_named = |bytes: &[u8]| object::promised_hash(key).is_none_or(|hash| hash == sha256_hex(bytes));
     if range.is_some() || as_named(&bytes) {
         return Ok(bytes);
     }
     // Either the line or the object is at fault. A second look tells; what is wrong with the object is for the caller,
     // who knows names too, to say.
-    get_whole_or_range(shared, key, None).await
+    fetch(shared, key, None).await
 }
 
-async fn get_whole_or_range(shared: &Shared, key: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, StoreError> {
+/// As [`get`], without the look at the name.
+pub(super) async fn fetch(shared: &Shared, key: &str, range: Option<Range<u64>>) -> Result<Vec<u8>, StoreError> {
     let wanted = range.as_ref().map_or(LARGEST, |range| range.end - range.start);
     let got = shared.persist(shared.limits.moving(wanted), |client, _| get_once(shared, client, key, range.clone()));
     let ended = match got.await {

@@ -126,7 +126,7 @@ impl FakeStore<'_> {
         let scratch = tempfile::tempdir().unwrap();
         let mut session = Session::new(self, self, earlier, scratch.path(), heard);
         session.readers = readers;
-        let result = capture_with(kind, session, Timestamp::UNIX_EPOCH);
+        let result = capture_with(kind, session);
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the scratch directory is left empty");
         result
     }
@@ -141,7 +141,7 @@ impl FakeStore<'_> {
         let (scratch, heard) = (tempfile::tempdir().unwrap(), Heard::default());
         let mut session = Session::new(self, self, earlier, scratch.path(), &heard);
         session.reads_whole = reads_whole;
-        capture_with(kind, session, Timestamp::UNIX_EPOCH)
+        capture_with(kind, session)
     }
 
     /// The tree of a captured point with another node at a path.
