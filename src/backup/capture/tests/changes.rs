@@ -229,8 +229,8 @@ fn a_file_as_young_as_the_earlier_backup_is_read_again() {
         store.contents_read.load(Ordering::SeqCst) - before
     };
     assert_eq!(reads_with(changed), 1);
-    assert_eq!(reads_with(changed + SignedDuration::from_secs(2)), 1);
-    assert_eq!(reads_with(changed + SignedDuration::from_millis(2001)), 0);
+    assert_eq!(reads_with(changed + SignedDuration::from_millis(100)), 1);
+    assert_eq!(reads_with(changed + SignedDuration::from_millis(101)), 0);
 }
 
 #[test]
