@@ -78,6 +78,17 @@ fn one_that_fails_leaves_no_point_and_a_sentence() {
 }
 
 #[test]
+fn what_it_tells_of_the_repositorys_password_is_masked() {
+    let world = world("echo correct horse battery staple >&2; exit 1", "");
+    let output = world.run(["backup", "shop"]).expect(1);
+    assert!(output.stderr.contains("***") && !output.stderr.contains("battery"), "{}", output.stderr);
+    for file in common::files_below(&world.dr()).into_iter().chain(common::files_below(&world.state())) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"battery"), "{}", file.display());
+    }
+}
+
+#[test]
 fn one_that_writes_nothing_or_leaves_a_daemon_behind_succeeds_with_a_warning() {
     let world = world("setsid sleep 62 >/dev/null & true", "");
     let _ = world.run(["backup", "shop"]).expect(0).says(&["wrote nothing"]);

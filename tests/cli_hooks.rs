@@ -75,6 +75,7 @@ fn a_failed_after_costs_no_point_and_is_told() {
     let _ = world.run(["backup", "shop"]).expect(3).says(&["hook \"after\" of the source two", "exit code 8"]);
     assert_eq!(noted(&world), ALL);
     assert_eq!(world.points("shop").len(), 2);
+    let _ = world.run(["status", "shop"]).expect(4).says(&["NOT HEALTHY", "hook \"after\" of the backup"]);
 }
 
 #[test]

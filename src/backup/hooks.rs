@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
 
-use lifeboat_verify::events::EventKind;
+use lifeboat_verify::events::{Event, EventKind};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Run;
@@ -40,6 +40,13 @@ struct HookRun {
     output: String,
     /// One sentence when it did not end well.
     trouble: Option<String>,
+}
+
+/// What the journal of a run says of each `after` that did not end well, a sentence each: what its `before` did may still
+/// stand.
+pub fn not_undone(events: &[Event]) -> Vec<String> {
+    let ended = events.iter().filter(|event| event.kind == EventKind::Succeeded && event.step.starts_with(AFTER));
+    ended.filter_map(|event| serde_json::from_value::<HookRun>(event.data.clone()).ok()?.trouble).collect()
 }
 
 /// Runs every `after` that a process before this one left owed; a sentence for each that did not end well.

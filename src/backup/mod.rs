@@ -3,7 +3,7 @@
 //! [`capture`] reads one source into the repository and returns a root tree; the run around it writes the record.
 
 pub mod capture;
-mod hooks;
+pub mod hooks;
 pub mod outcome;
 pub mod run;
 pub mod snapshots;

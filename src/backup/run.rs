@@ -13,10 +13,10 @@ use super::hooks::{self, Around};
 use super::outcome::SourceOutcome;
 use super::snapshots;
 use crate::engine::Run;
-use crate::engine::system::System;
+use crate::engine::system::{System, repository_password};
 use crate::ground::progress::WarningsOnly;
 use crate::ground::reaper::{self, Belonging};
-use crate::ground::{Failure, Result, blocking, byte_path};
+use crate::ground::{Failure, Result, blocking, byte_path, output};
 use crate::policy::Source;
 use crate::repository::{BlobId, LockGuard, Repository, Snapshot};
 use crate::site::records::{FullRead, Missing, PointRecord, PointState, RECORD_FORMAT};
@@ -237,7 +237,9 @@ fn read_source_blocking(
             // When it is the repository that fails, this fails too, and the run is continued later; the source failed
             // only when the repository is well.
             writer.finish()?;
-            return Ok(Attempted::Failed(failure.message));
+            // A command may have written the password, and this goes to the DR site.
+            let secrets: Vec<_> = repository_password(&system.policy.dr).resolve().into_iter().collect();
+            return Ok(Attempted::Failed(output::mask_text(&failure.message, &secrets)));
         }
     };
     if let Err(error) = removed {

@@ -74,7 +74,7 @@ fn one_system(global: &Global, arguments: &Arguments, system: Option<&str>) -> R
         };
     };
     print_result(global, &system.policy.system, &done, last)?;
-    for failed in failures(last) {
+    for failed in done.iter().flat_map(failures) {
         global.terminal().warn(&failed);
     }
     judge(&done)

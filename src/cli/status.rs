@@ -121,9 +121,13 @@ fn examine(global: &Global, name: &str) -> Result<SystemStatus> {
     }
     let verification = system.catalog.verification(name)?;
     let last_backup = system.catalog.last_run(name, crate::jobs::backup::KIND)?;
-    let troubles = [verification.as_ref().and_then(damage), last_backup.as_ref().and_then(failed)];
-    healthy &= troubles.iter().all(Option::is_none);
-    incidents.extend(troubles.into_iter().flatten());
+    let mut troubles: Vec<String> = verification.as_ref().and_then(damage).into_iter().collect();
+    if let Some(run) = &last_backup {
+        troubles.extend(failed(run));
+        troubles.extend(crate::backup::hooks::not_undone(&system.catalog.events(&run.id)?));
+    }
+    healthy &= troubles.is_empty();
+    incidents.extend(troubles);
     incidents.extend(run_incidents(&system)?);
     let rpo_objective_seconds = objective.map(|rpo| rpo.as_secs_f64());
     let system = name.to_owned();
@@ -171,7 +175,10 @@ fn run_incidents(system: &System) -> Result<Vec<String>> {
         .unfinished_runs(name)?
         .iter()
         .map(|run| {
-            format!("the {} run {} is under way, or was interrupted and ends with the next command", run.kind, run.id)
+            format!("the {} run {} is under way, or was interrupted and ends with the next backup, archive, drill, prune or \
+                 repair",
+                run.kind, run.id
+            )
         })
         .collect();
     incidents.extend(system.clock_suspect(system.clock.now()));

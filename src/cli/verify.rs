@@ -82,7 +82,7 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     ))
     .hint(format!(
         "restore what you need from points that are whole, and copy the repository; then `lifeboat repair {}` mends what \
-         can be mended",
+         can be mended in it, and the next backup puts back the policy and its scripts",
         system.policy.system
     )))
 }
