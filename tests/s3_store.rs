@@ -286,11 +286,12 @@ fn of_two_writers_of_a_name_one_wins_and_the_other_is_told() {
 #[test]
 fn what_lies_under_a_name_that_is_its_hash_and_differs_is_damage() {
     let store = direct("swapped");
-    let name = format!("repository/index/{}", "ab".repeat(32));
-    store.put(&name, b"some", PutMode::CreateNew).unwrap();
-    let error = store.put(&name, b"else", PutMode::CreateNew).unwrap_err();
+    let name = format!("repository/index/{}", lifeboat::ground::sha256_hex(b"some"));
+    server().plant(BUCKET, &format!("swapped/{name}"), b"else");
+    let error = store.put(&name, b"some", PutMode::CreateNew).unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Other);
     assert!(error.message.contains("damaged"), "{error}");
+    server().plant(BUCKET, &format!("swapped/{name}"), b"some");
     assert_eq!(store.put(&name, b"some", PutMode::CreateNew).unwrap_err().kind, StoreErrorKind::AlreadyExists);
 }
 

@@ -32,6 +32,10 @@ pub fn other_kinds(global: &Global, system: &System, own: &str) -> Result<()> {
             // Whoever ended the child meant this command.
             return Err(Failure::interrupted().hint("the next command continues what was interrupted"));
         }
+        if status.code() == Some(i32::from(super::exit_code(FailureKind::Busy))) {
+            // Under way, not interrupted; the child said who it is.
+            continue;
+        }
         // 3 and 4 are ends too: done in part, or over an objective. A failed drill ends with 1 and is closed.
         if !jobs::unfinished(system, kind)?.is_empty() {
             system.progress.warn(&format!("the interrupted {kind} could not be continued ({status}); it stays to be"));

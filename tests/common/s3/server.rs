@@ -121,6 +121,12 @@ impl Server {
         self.block_on(self.client.create_bucket().bucket(name).send()).unwrap();
     }
 
+    /// Puts an object past lifeboat, whatever its name promises.
+    pub fn plant(&self, bucket: &str, key: &str, bytes: &'static [u8]) {
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(bytes);
+        self.block_on(self.client.put_object().bucket(bucket).key(key).body(body).send()).unwrap();
+    }
+
     /// Waits for a call of the SDK.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
