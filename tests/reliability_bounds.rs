@@ -20,7 +20,7 @@ const TERABYTE: u64 = 1 << 40;
 /// What the program takes for next to nothing, with what the allocator does not give back while many threads work.
 const FIXED: u64 = 80 * MIB;
 /// The same when blobs of 8 MiB pass.
-const FIXED_LARGE: u64 = 52 * MIB;
+const FIXED_LARGE: u64 = 60 * MIB;
 /// For each processor beyond two: a worker more, up to eight.
 const PER_PROCESSOR: u64 = 4 * MIB;
 /// For each entry of the largest directory.
