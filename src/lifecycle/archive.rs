@@ -213,6 +213,7 @@ mod tests {
             policy: String::new(),
             host: String::new(),
             clock_suspect: None,
+            database: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::time::{parse_cadence, parse_duration, parse_window};
 use super::*;
 use crate::ground::SecretReference;
 
-/// How long a source's command may take unless the source says otherwise.
+/// How long a source's command or base backup may take unless the source says otherwise.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 /// How long a hook may take unless the policy says otherwise.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -132,7 +132,12 @@ fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
         },
         "image" => SourceKind::Image { path: string(node, "path")? },
         "sqlite" => SourceKind::Sqlite { path: string(node, "path")? },
-        "postgres" => SourceKind::Postgres { dsn: secret(node, "dsn")? },
+        "postgres" => SourceKind::Postgres(PostgresCluster {
+            dsn: secret(node, "dsn")?,
+            database: string(node, "database"),
+            programs: string(node, "programs"),
+            timeout: duration(node, "timeout").unwrap_or(COMMAND_TIMEOUT),
+        }),
         "mysql" => SourceKind::Mysql { dsn: secret(node, "dsn")? },
         "command" => SourceKind::Command(CommandOutput {
             run: strings(node, "run"),

@@ -277,8 +277,28 @@ static SOURCE: Table = Table {
             ),
             case(
                 "postgres",
-                "A PostgreSQL database.",
-                &[key("dsn", Text(Form::Secret), Required, "Where the connection string is found.")],
+                "A whole PostgreSQL cluster, consistent while it is being written: all databases, roles and settings. Its user may replicate.",
+                &[
+                    key("dsn", Text(Form::Secret), Required, "Where the connection string is found."),
+                    key(
+                        "database",
+                        Text(Form::Plain),
+                        Default("the one connected to"),
+                        "The database that `sql` checks and beacons are asked.",
+                    ),
+                    key(
+                        "programs",
+                        Text(Form::AbsolutePath),
+                        Default("where distributions keep them"),
+                        "Directory of PostgreSQL's programs: psql and pg_basebackup, and for drills postgres and pg_controldata.",
+                    ),
+                    key(
+                        "timeout",
+                        Text(Form::Duration),
+                        Default("12h"),
+                        "How long a backup may take before it is ended.",
+                    ),
+                ],
             ),
             case(
                 "mysql",

@@ -204,9 +204,9 @@ pub enum SourceKind {
     Image { path: String },
     /// A SQLite database, taken with the online backup API.
     Sqlite { path: String },
-    /// PostgreSQL; accepted and validated, taken by a later room.
-    Postgres { dsn: SecretReference },
-    /// MariaDB or MySQL; as `Postgres`.
+    /// A whole PostgreSQL cluster.
+    Postgres(PostgresCluster),
+    /// MariaDB or MySQL; accepted and validated, taken by a later room.
     Mysql { dsn: SecretReference },
     /// What a command writes to its standard output.
     Command(CommandOutput),
@@ -230,13 +230,26 @@ impl SourceKind {
             Self::Logs { .. } => "logs",
             Self::Image { .. } => "image",
             Self::Sqlite { .. } => "sqlite",
-            Self::Postgres { .. } => "postgres",
+            Self::Postgres(_) => "postgres",
             Self::Mysql { .. } => "mysql",
             Self::Command(_) => "command",
             Self::Ebs { .. } => "ebs",
             Self::Rds { .. } => "rds",
         }
     }
+}
+
+/// A PostgreSQL cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresCluster {
+    /// Where the connection string is found.
+    pub dsn: SecretReference,
+    /// The database that `sql` checks and beacons are asked; by default the one connected to.
+    pub database: Option<String>,
+    /// Directory of PostgreSQL's programs; by default where distributions keep them.
+    pub programs: Option<String>,
+    /// How long a backup of it may take.
+    pub timeout: Duration,
 }
 
 /// A command whose standard output is a source.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_verify::events::CleanedUp;
 
+use super::databases;
 use super::remove::remove_tree;
 use super::surroundings::{Surroundings, run_mark};
 use crate::ground::byte_path::escape_path;
@@ -11,6 +12,9 @@ use crate::ground::reaper::{self, Belonging};
 
 /// Cleans up after a drill. `restored` are the directories below the target that restore steps were given. Blocks.
 pub fn clean_up(surroundings: &Surroundings, restored: &[PathBuf]) -> CleanedUp {
+    for restored in surroundings.all_restored() {
+        databases::stop(&restored, surroundings);
+    }
     let belonging = Belonging { marks: vec![run_mark(&surroundings.run)], groups: Some(&surroundings.groups) };
     let ended = reaper::end(&belonging);
     let target = &surroundings.target;

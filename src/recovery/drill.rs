@@ -18,7 +18,7 @@ use super::plan::{self, Order, StepState};
 use super::points::points_at;
 use super::steps::{self, FromRepository, Restorer, StepContext};
 use super::surroundings::Surroundings;
-use super::{checks, cleanup, measure};
+use super::{checks, cleanup, databases, measure};
 use crate::engine::Run;
 use crate::ground::failure::OrFail;
 use crate::ground::{Clock, Failure, Progress, Result, Secret, durable_file};
@@ -311,16 +311,19 @@ async fn run_step<J: Journal>(work: Arc<Work<J>>, shared: Arc<StepContext>, posi
 /// Right after the restore, before a script can write into the data. Data that does not prove its time fails the
 /// drill by its own step, but does not keep the rest from being tried.
 async fn measure_source<J: Journal>(work: &Work<J>, shared: &StepContext, restored: &Restored) -> Result<()> {
-    let measured = steps::restored(shared, restored)?;
+    let (measured, known) = steps::restored(shared, restored)?;
     if !work.measured.lock().unwrap_or_else(PoisonError::into_inner).insert(restored.source.clone()) {
         return Ok(());
     }
+    let step = format!("recovered to: {}", restored.source);
+    let (name, surroundings) = (step.clone(), Arc::clone(&shared.surroundings));
     let effect = async move {
-        let read = tokio::task::spawn_blocking(move || measure::recovered_to(&measured)).await;
+        let ask = move |query: &str, limit| databases::value(&known, &surroundings, &name, query, limit);
+        let read = tokio::task::spawn_blocking(move || measure::recovered_to(&measured, &ask)).await;
         Ok(StepOutput::RecoveredTo(read.or_fail(|| "the measurement broke off".into())??))
     };
     // The failure is in the journal.
-    let _: Result<StepOutput> = work.journal.step(&format!("recovered to: {}", restored.source), effect).await;
+    let _: Result<StepOutput> = work.journal.step(&step, effect).await;
     Ok(())
 }
 

@@ -358,7 +358,7 @@ async fn a_journal_that_cannot_be_written_is_told() {
 fn databases_reached_by_network_are_not_hidden() {
     let directory = tempfile::tempdir().unwrap();
     let mut policy = policy(Vec::new(), Vec::new());
-    policy.sources[0].kind = SourceKind::Postgres { dsn: SecretReference::Env("DSN".into()) };
+    policy.sources[0].kind = SourceKind::Mysql { dsn: SecretReference::Env("DSN".into()) };
     let isolated = isolation(&context(directory.path(), policy, &[]));
     assert!(!isolated.proven);
     assert_eq!(isolated.not_proven, ["`files` is reached by network, which is not cut off"]);

@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use lifeboat_verify::events::RecoveredTo;
 
-use super::{beneath, sqlite};
+use super::beneath;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::policy::Beacon;
@@ -29,27 +29,27 @@ const NO_SECONDS: f64 = 1e11;
 #[derive(Debug, Clone)]
 pub struct Measured {
     pub source: String,
-    /// Source kind's word.
-    pub kind: String,
     pub beacon: Option<Beacon>,
     /// Where it was restored.
     pub directory: PathBuf,
-    pub roots: Vec<PathBuf>,
     pub data_time: Timestamp,
     pub available_time: Timestamp,
     pub t0: Timestamp,
 }
 
-/// Measures one restored source. Blocks.
+/// Asks a restored database for one value, within a time.
+pub type Ask<'a> = dyn Fn(&str, Duration) -> Result<Option<String>> + 'a;
+
+/// Measures one restored source; `ask` reaches its database. Blocks.
 ///
 /// # Errors
 /// When the source has a beacon and it yields no time.
-pub fn recovered_to(measured: &Measured) -> Result<RecoveredTo> {
+pub fn recovered_to(measured: &Measured, ask: &Ask<'_>) -> Result<RecoveredTo> {
     let (time, method, mut detail) = match &measured.beacon {
         None => {
             (measured.data_time, "snapshot time", "the recovery point's data time; the source has no beacon".into())
         }
-        Some(beacon) => read_beacon(measured, beacon)
+        Some(beacon) => read_beacon(measured, beacon, ask)
             .map_err(|failure| failure.context(format!("the beacon of `{}` gives no time", measured.source)))?,
     };
     if time > measured.t0 {
@@ -58,10 +58,11 @@ pub fn recovered_to(measured: &Measured) -> Result<RecoveredTo> {
     Ok(RecoveredTo { source: measured.source.clone(), time, method: method.into(), detail })
 }
 
-fn read_beacon(measured: &Measured, beacon: &Beacon) -> Result<(Timestamp, &'static str, String)> {
+fn read_beacon(measured: &Measured, beacon: &Beacon, ask: &Ask<'_>) -> Result<(Timestamp, &'static str, String)> {
     match beacon {
         Beacon::Sql(query) => {
-            let text = sql_text(measured, query)?;
+            let value = ask(query, QUERY_LIMIT)?;
+            let text = value.ok_or_else(|| Failure::failed(format!("the query `{query}` gave no value")))?;
             Ok((parse_time(&text)?, "beacon", format!("{query} = {text}")))
         }
         Beacon::File(path) => {
@@ -70,15 +71,6 @@ fn read_beacon(measured: &Measured, beacon: &Beacon) -> Result<(Timestamp, &'sta
         }
         Beacon::NewestEntry => newest_entry(measured),
     }
-}
-
-fn sql_text(measured: &Measured, query: &str) -> Result<String> {
-    if measured.kind != "sqlite" {
-        return Err(Failure::failed(format!("queries on sources of kind {} are not served yet", measured.kind)));
-    }
-    let database = sqlite::restored_file(&measured.directory, &measured.roots)?;
-    let value = sqlite::value(&database, query, QUERY_LIMIT)?;
-    value.ok_or_else(|| Failure::failed(format!("the query `{query}` gave no value")))
 }
 
 fn file_text(directory: &Path, path: &str) -> Result<String> {
@@ -191,14 +183,16 @@ mod tests {
     fn measured(directory: &Path, beacon: Option<Beacon>) -> Measured {
         Measured {
             source: "orders".into(),
-            kind: "sqlite".into(),
             beacon,
             directory: directory.into(),
-            roots: vec!["/var/orders.db".into()],
             data_time: Timestamp::from_second(1_000).unwrap(),
             available_time: Timestamp::from_second(1_010).unwrap(),
             t0: Timestamp::from_second(5_000).unwrap(),
         }
+    }
+
+    fn nothing(_: &str, _: Duration) -> Result<Option<String>> {
+        Ok(None)
     }
 
     #[test]
@@ -233,7 +227,7 @@ mod tests {
 
     #[test]
     fn without_a_beacon_it_is_the_snapshot_time() {
-        let result = recovered_to(&measured(Path::new("/none"), None)).unwrap();
+        let result = recovered_to(&measured(Path::new("/none"), None), &nothing).unwrap();
         assert_eq!((result.time.as_second(), result.method.as_str()), (1_000, "snapshot time"));
     }
 
@@ -242,7 +236,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = rusqlite::Connection::open(directory.path().join("orders.db")).unwrap();
         database.execute_batch("create table orders(at); insert into orders values (900), (950)").unwrap();
-        let ask = |query: &str| recovered_to(&measured(directory.path(), Some(Beacon::Sql(query.into()))));
+        let path = directory.path().join("orders.db");
+        let asked = |query: &str, limit: Duration| super::super::sqlite::value(&path, query, limit);
+        let ask = |query: &str| recovered_to(&measured(directory.path(), Some(Beacon::Sql(query.into()))), &asked);
         let result = ask("select max(at) from orders").unwrap();
         assert_eq!((result.time.as_second(), result.method.as_str()), (950, "beacon"));
         assert_eq!(result.detail, "select max(at) from orders = 950");
@@ -255,7 +251,7 @@ mod tests {
     fn a_beacon_file() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("beacon"), "940.5\n").unwrap();
-        let ask = |path: &str| recovered_to(&measured(directory.path(), Some(Beacon::File(path.into()))));
+        let ask = |path: &str| recovered_to(&measured(directory.path(), Some(Beacon::File(path.into()))), &nothing);
         assert_eq!(ask("beacon").unwrap().time.as_millisecond(), 940_500);
         assert!(ask("none").is_err());
         assert!(ask("../../../../../../etc/hostname").is_err());
@@ -273,10 +269,10 @@ mod tests {
         dated("b", 990);
         dated("c", 4_000);
         std::os::unix::fs::symlink("/etc/hostname", directory.path().join("link")).unwrap();
-        let result = recovered_to(&measured(directory.path(), Some(Beacon::NewestEntry))).unwrap();
+        let result = recovered_to(&measured(directory.path(), Some(Beacon::NewestEntry)), &nothing).unwrap();
         assert_eq!((result.time.as_second(), result.method.as_str()), (990, "newest entry"));
         assert!(result.detail.starts_with("b was modified last; 2 entries"), "{}", result.detail);
         let empty = tempfile::tempdir().unwrap();
-        assert!(recovered_to(&measured(empty.path(), Some(Beacon::NewestEntry))).is_err());
+        assert!(recovered_to(&measured(empty.path(), Some(Beacon::NewestEntry)), &nothing).is_err());
     }
 }

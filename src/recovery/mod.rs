@@ -28,6 +28,7 @@ pub mod restore;
 mod beneath;
 mod checks;
 mod cleanup;
+mod databases;
 mod remove;
 mod scripts;
 mod sqlite;

@@ -50,6 +50,7 @@ pub(crate) mod tests {
             policy: "22".repeat(32),
             host: "primary".into(),
             clock_suspect: None,
+            database: None,
         }
     }
 

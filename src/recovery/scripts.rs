@@ -114,7 +114,13 @@ mod tests {
         let directory = target.path().join("files");
         surroundings.add_restored(
             "web-files",
-            RestoredSource { kind: "files".into(), directory: directory.clone(), roots: Vec::new() },
+            RestoredSource {
+                kind: "files".into(),
+                directory: directory.clone(),
+                roots: Vec::new(),
+                database: None,
+                programs: None,
+            },
         );
         let run = run(call("#!/bin/sh\npwd; echo \"$1|$2\"; env; echo oops >&2\n"), &surroundings).await.unwrap();
         let lines: Vec<&str> = run.output.lines().collect();

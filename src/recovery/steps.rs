@@ -9,16 +9,18 @@ use lifeboat_verify::events::{Restored, StepOutput};
 use tokio::time::{Instant, sleep};
 
 use super::DrillContext;
+use super::databases;
 use super::measure::Measured;
 use super::plan::OWN_DIRECTORY;
 use super::remove::remove_tree;
 use super::restore::{RestoreRequest, RestoreSummary, restore};
 use super::scripts::{self, ScriptCall};
-use super::surroundings::{RestoredSource, Surroundings};
+use super::surroundings::{RestoredSource, Surroundings, run_mark, step_mark};
 use crate::ground::byte_path::unescape_path;
 use crate::ground::failure::OrFail;
+use crate::ground::reaper;
 use crate::ground::{Failure, Progress, Result, durable_file};
-use crate::policy::{Step, StepAction};
+use crate::policy::{SourceKind, Step, StepAction};
 use crate::repository::{BlobId, BlobReader, Repository};
 use crate::site::records::PointRecord;
 
@@ -98,7 +100,8 @@ pub(super) async fn perform(shared: Arc<StepContext>, step: Step, position: usiz
     match step.action {
         StepAction::Restore { source, to } => {
             let began = Instant::now();
-            let work = move || restore_step(&shared, &source, &to, position);
+            let limit = step.timeout;
+            let work = move || restore_step(&shared, &source, &to, Place { position, step: &name }, limit);
             let restored = tokio::task::spawn_blocking(work).await.or_fail(|| "the restore broke off".into())??;
             in_time(began.elapsed(), step.timeout)?;
             Ok(StepOutput::Restored(restored))
@@ -127,11 +130,18 @@ fn in_time(taken: Duration, limit: Duration) -> Result<()> {
     Err(Failure::failed(format!("the restore took {taken:.1} s, longer than its {limit:.1} s")))
 }
 
-fn restore_step(shared: &StepContext, source: &str, to: &str, position: usize) -> Result<Restored> {
+/// A step's place in the plan and its name in the journal.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    position: usize,
+    step: &'a str,
+}
+
+fn restore_step(shared: &StepContext, source: &str, to: &str, place: Place<'_>, limit: Duration) -> Result<Restored> {
     let point = chosen_point(shared, source)?;
     let target = &shared.surroundings.target;
     let directory = target.join(to);
-    forget_earlier_attempt(target, &directory, position)?;
+    forget_earlier_attempt(shared, target, &directory, place)?;
     let summary = shared.restorer.restore(point, &directory)?;
     whole(point, &summary)?;
     if let Some(link) = summary.unsafe_links.first() {
@@ -141,6 +151,7 @@ fn restore_step(shared: &StepContext, source: &str, to: &str, position: usize) -
             .progress
             .warn(&format!("{count} symlinks of {source} lead out of the target, for instance {link}"));
     }
+    databases::bring_up(&known(shared, point, directory)?, &shared.surroundings, place.step, limit)?;
     Ok(evidence(point, summary, to))
 }
 
@@ -170,9 +181,12 @@ fn chosen_point<'a>(shared: &'a StepContext, source: &str) -> Result<&'a PointRe
 
 /// Empties the directory when this very step began before and its process died; a mark tells so. Without the mark,
 /// what lies there is not ours to delete, and the restore refuses it.
-fn forget_earlier_attempt(target: &Path, directory: &Path, position: usize) -> Result<()> {
-    let mark = target.join(OWN_DIRECTORY).join("restoring").join(position.to_string());
+fn forget_earlier_attempt(shared: &StepContext, target: &Path, directory: &Path, place: Place<'_>) -> Result<()> {
+    let mark = target.join(OWN_DIRECTORY).join("restoring").join(place.position.to_string());
     if std::fs::symlink_metadata(&mark).is_ok() {
+        // Its server outlived it.
+        let marks = vec![run_mark(&shared.surroundings.run), step_mark(place.step)];
+        reaper::end(&reaper::Belonging { marks, groups: None });
         if let Some(left) = remove_tree(directory).first() {
             return Err(Failure::failed(format!("an earlier attempt's directory cannot be emptied: {left}")));
         }
@@ -204,21 +218,29 @@ fn evidence(point: &PointRecord, summary: RestoreSummary, to: &str) -> Restored 
     }
 }
 
+/// A restored point as scripts and checks know it.
+fn known(shared: &StepContext, point: &PointRecord, directory: PathBuf) -> Result<RestoredSource> {
+    let programs = match shared.context.policy.source(&point.source).map(|source| &source.kind) {
+        Some(SourceKind::Postgres(cluster)) => cluster.programs.as_ref().map(PathBuf::from),
+        _ => None,
+    };
+    let (kind, database) = (point.kind.clone(), point.database.clone());
+    Ok(RestoredSource { kind, directory, roots: roots(point)?, database, programs })
+}
+
 /// Makes a restored source known to scripts and checks, and says how it is to be measured.
-pub(super) fn restored(shared: &StepContext, restored: &Restored) -> Result<Measured> {
+pub(super) fn restored(shared: &StepContext, restored: &Restored) -> Result<(Measured, RestoredSource)> {
     let directory = shared.surroundings.target.join(&restored.to);
-    let roots = roots(chosen_point(shared, &restored.source)?)?;
-    let known = RestoredSource { kind: restored.kind.clone(), directory: directory.clone(), roots: roots.clone() };
-    shared.surroundings.add_restored(&restored.source, known);
+    let known = known(shared, chosen_point(shared, &restored.source)?, directory.clone())?;
+    shared.surroundings.add_restored(&restored.source, known.clone());
     let source = shared.context.policy.sources.iter().find(|source| source.name == restored.source);
-    Ok(Measured {
+    let measured = Measured {
         source: restored.source.clone(),
-        kind: restored.kind.clone(),
         beacon: source.and_then(|source| source.beacon.clone()),
         directory,
-        roots,
         data_time: restored.data_time,
         available_time: restored.available_time,
         t0: shared.surroundings.t0,
-    })
+    };
+    Ok((measured, known))
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::plan::OWN_DIRECTORY;
 use crate::ground::reaper::Groups;
 use crate::ground::{Secret, output, process};
+use crate::site::records::Database;
 
 /// A source restored by a step of this drill.
 #[derive(Debug, Clone)]
@@ -19,6 +20,10 @@ pub struct RestoredSource {
     pub kind: String,
     pub directory: PathBuf,
     pub roots: Vec<PathBuf>,
+    /// Of a database server: what it takes to ask it.
+    pub database: Option<Database>,
+    /// Directory of the server's programs, when the policy names it.
+    pub programs: Option<PathBuf>,
 }
 
 impl RestoredSource {
@@ -81,6 +86,11 @@ impl Surroundings {
     /// A restored source by its name.
     pub fn restored(&self, source: &str) -> Option<RestoredSource> {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    /// All sources restored so far.
+    pub fn all_restored(&self) -> Vec<RestoredSource> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Hides the secrets in a text.

@@ -98,6 +98,20 @@ pub struct PointRecord {
     /// Why the times may be wrong, when the clock was seen to run backwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_suspect: Option<String>,
+    /// Of a database server: what it takes to ask the restored data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+}
+
+/// What it takes to ask the restored data of a database server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Name and version, for instance `PostgreSQL 15.18`.
+    pub product: String,
+    /// The database that `sql` checks and beacons are asked.
+    pub database: String,
+    /// A role that may read everything.
+    pub role: String,
 }
 
 /// An archive: a self-contained cold object made from one point.

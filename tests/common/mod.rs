@@ -3,6 +3,7 @@
 
 pub mod orders;
 pub mod output;
+pub mod postgres;
 pub mod tree;
 
 use std::ffi::{OsStr, OsString};

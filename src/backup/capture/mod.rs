@@ -1,8 +1,8 @@
-//! Reads one source into the repository: files, logs, image, sqlite, command.
+//! Reads one source into the repository: files, logs, image, sqlite, postgres, command.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `files`, `logs`, `image`, `sqlite`, `command` | one source kind each |
+//! | `files`, `logs`, `image`, `sqlite`, `postgres`, `command` | one source kind each |
 //! | `walk`, `directory`, `stack`, `pseudo` | directory trees, by descriptors, with several readers; what holds no data |
 //! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
@@ -10,6 +10,7 @@
 //! | `exclude`, `held` | which entries are taken; which must not be opened |
 //! | `grown`, `log_history` | what of a log is new, proven; where the earlier point has it |
 //! | `single` | one file as a whole source |
+//! | `cluster` | the files of a PostgreSQL cluster out of its stream |
 //! | `trees` | puts what was captured under its absolute path |
 //! | `session`, `store` | what all threads share; what is needed of the repository |
 //!
@@ -17,6 +18,7 @@
 //! never taken for each other.
 
 mod blocks;
+mod cluster;
 mod command;
 mod content;
 mod directory;
@@ -30,6 +32,7 @@ mod image;
 mod log_history;
 mod logs;
 mod metadata;
+mod postgres;
 mod pseudo;
 mod session;
 mod single;
@@ -48,7 +51,7 @@ use jiff::Timestamp;
 use crate::ground::{Failure, Progress};
 use crate::policy::{Source, SourceKind};
 use crate::repository::{BlobId, BlobReader, BlobWriter};
-use crate::site::records::Missing;
+use crate::site::records::{Database, Missing};
 use session::Session;
 
 /// The newest usable earlier point of the same source, to tell what did not change.
@@ -97,6 +100,8 @@ pub struct Captured {
     /// Named, in the order met; at most 1,000, `missing_count` has the whole number.
     pub missing: Vec<Missing>,
     pub missing_count: u64,
+    /// Of a database server: what it takes to ask the restored data.
+    pub database: Option<Database>,
 }
 
 /// Captures a source. The data time is the moment the caller calls this.
@@ -121,10 +126,11 @@ fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Fai
         SourceKind::Image { path } => image::capture_image(session, path),
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
         SourceKind::Command(command) => command::capture_command(session, command),
-        SourceKind::Postgres { .. } | SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
+        SourceKind::Postgres(cluster) => postgres::capture_postgres(session, cluster),
+        SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
             let kind = kind.word();
             Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))
-                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite` and `command`"))
+                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite`, `postgres` and `command`"))
         }
     }
 }

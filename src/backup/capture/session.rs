@@ -223,6 +223,7 @@ impl<'a> Session<'a> {
             bytes: self.bytes.into_inner(),
             missing: self.missing.into_inner().unwrap_or_else(PoisonError::into_inner),
             missing_count: self.missing_count.into_inner(),
+            database: None,
         })
     }
 }

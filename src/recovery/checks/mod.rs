@@ -91,7 +91,7 @@ async fn attempt(check: &Check, step: &str, surroundings: &Arc<Surroundings>, li
             Ok(http::attempt(request, limit).await)
         }
         CheckKind::Tcp { address } => Ok(tcp::attempt(address, limit).await),
-        CheckKind::Sql { query, on, expect } => sql::attempt(query, on, expect, surroundings, limit).await,
+        CheckKind::Sql { query, on, expect } => sql::attempt(query, on, expect, step, surroundings, limit).await,
         CheckKind::File { path, sha256 } => Ok(file::attempt(path, sha256.as_deref(), surroundings, limit).await),
     }
 }

@@ -20,11 +20,23 @@ async fn run_in(target: &std::path::Path, check: Check) -> Result<Checked> {
     let directory = target.join("orders");
     around.add_restored(
         "orders",
-        RestoredSource { kind: "sqlite".into(), directory, roots: vec!["/var/orders.db".into()] },
+        RestoredSource {
+            kind: "sqlite".into(),
+            directory,
+            roots: vec!["/var/orders.db".into()],
+            database: None,
+            programs: None,
+        },
     );
     around.add_restored(
         "accounts",
-        RestoredSource { kind: "postgres".into(), directory: target.into(), roots: Vec::new() },
+        RestoredSource {
+            kind: "postgres".into(),
+            directory: target.into(),
+            roots: Vec::new(),
+            database: None,
+            programs: None,
+        },
     );
     run(&check, "check: it serves", &around, &FixedClock(Timestamp::UNIX_EPOCH)).await
 }

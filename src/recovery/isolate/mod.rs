@@ -51,7 +51,7 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
             SourceKind::Files { paths: files, .. } => paths.extend(files.iter().map(PathBuf::from)),
             SourceKind::Logs { paths: patterns, .. } => paths.extend(patterns.iter().map(|text| fixed_prefix(text))),
             SourceKind::Image { path } | SourceKind::Sqlite { path } => paths.push(path.into()),
-            SourceKind::Postgres { .. }
+            SourceKind::Postgres(_)
             | SourceKind::Mysql { .. }
             | SourceKind::Command(_)
             | SourceKind::Ebs { .. }

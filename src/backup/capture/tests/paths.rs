@@ -111,7 +111,7 @@ fn wrong_paths_get_a_sentence() {
     }
     let failure = store.capture(&SourceKind::Image { path: "/dev".to_owned() }, None).unwrap_err();
     assert!(failure.message.contains("neither a file nor a block device"), "{failure}");
-    let kind = SourceKind::Postgres { dsn: SecretReference::Env("DSN".to_owned()) };
+    let kind = SourceKind::Mysql { dsn: SecretReference::Env("DSN".to_owned()) };
     let failure = store.capture(&kind, None).unwrap_err();
     assert!(failure.message.contains("`postgres`") && failure.kind == FailureKind::WrongInput, "{failure}");
 }

@@ -1,0 +1,133 @@
+//! Which of the installed programs of PostgreSQL suits a server: distributions keep several versions side by side, outside
+//! of the search path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::ground::process::{SEARCH_PATH, clean_environment};
+use crate::ground::stream::answer;
+use crate::ground::{Failure, Result};
+
+/// Where distributions keep the programs of one version each: Debian; packages of PostgreSQL's own for others (`/usr/pgsql-15`).
+const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", "bin"), ("/usr", "bin")];
+
+/// A program says its version at once.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
+
+/// An installed program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    pub path: PathBuf,
+    /// The first number of its version.
+    pub major: u32,
+}
+
+/// The installed programs of this name with their versions, the oldest version first; those in `own`, when it is given,
+/// and no others.
+pub fn installed(name: &str, own: Option<&Path>) -> Vec<Program> {
+    let directories = match own {
+        Some(own) => vec![own.to_owned()],
+        None => directories(),
+    };
+    let paths = directories.into_iter().map(|directory| directory.join(name)).filter(|path| path.is_file());
+    let mut programs: Vec<Program> =
+        paths.filter_map(|path| Some(Program { major: version_of(&path)?, path })).collect();
+    // Stable: of the same version the one found first.
+    programs.sort_by_key(|program| program.major);
+    programs
+}
+
+/// The oldest installed program of this name whose version is accepted.
+///
+/// # Errors
+/// Names what is needed, for what, and which versions are there.
+pub fn suitable(name: &str, own: Option<&Path>, needed: &str, accepts: impl Fn(u32) -> bool) -> Result<Program> {
+    let installed = installed(name, own);
+    if let Some(program) = installed.iter().find(|program| accepts(program.major)) {
+        return Ok(program.clone());
+    }
+    let place = own.map(|own| format!(" in {}", own.display())).unwrap_or_default();
+    let there = match &installed[..] {
+        [] => format!("there is none{place}"),
+        some => {
+            let versions: Vec<String> = some.iter().map(|program| program.major.to_string()).collect();
+            format!("what is installed{place} is of version {}", versions.join(", "))
+        }
+    };
+    Err(Failure::failed(format!("{needed} needs the program {name} of a suitable version, and {there}"))
+        .hint("install the packages of that version of PostgreSQL, or name their directory with `programs`"))
+}
+
+fn directories() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (parent, below) in VERSIONED {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let version = if parent == "/usr" { name.strip_prefix("pgsql-") } else { Some(name) };
+            if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
+                found.push(entry.path().join(below));
+            }
+        }
+    }
+    found.sort();
+    found.extend(SEARCH_PATH.split(':').map(PathBuf::from));
+    found
+}
+
+fn version_of(path: &Path) -> Option<u32> {
+    let mut command = Command::new(path);
+    clean_environment(&mut command);
+    command.arg("--version").stdin(Stdio::null()).current_dir("/");
+    let said = answer(command, VERSION_LIMIT, &[]).ok()?;
+    if said.trouble(VERSION_LIMIT).is_some() {
+        return None;
+    }
+    major_of(&String::from_utf8_lossy(&said.read.ok()?))
+}
+
+/// `psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `pg_basebackup (PostgreSQL) 18beta1`
+fn major_of(said: &str) -> Option<u32> {
+    let version = said.split_once("(PostgreSQL) ")?.1;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_programs_say_them() {
+        for (said, major) in [
+            ("psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(15)),
+            ("pg_basebackup (PostgreSQL) 18beta1", Some(18)),
+            ("postgres (PostgreSQL) 9.6.24", Some(9)),
+            ("something else 15.1", None),
+            ("psql (PostgreSQL) unknown", None),
+        ] {
+            assert_eq!(major_of(said), major, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_suit_is_named_with_its_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("pg_basebackup");
+        fs::write(&program, "#!/bin/sh\necho 'pg_basebackup (PostgreSQL) 14.2'\n").unwrap();
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        // Another test's child may for a moment still hold the script open for writing.
+        while installed("pg_basebackup", Some(directory.path())).is_empty() {
+            std::thread::yield_now();
+        }
+        let choose = |least: u32| suitable("pg_basebackup", Some(directory.path()), "a server", |major| major >= least);
+        assert_eq!(choose(13).unwrap().major, 14);
+        assert!(choose(15).unwrap_err().message.contains("is of version 14"));
+        let none = suitable("postgres", Some(directory.path()), "a server", |_| true).unwrap_err();
+        assert!(none.message.contains("there is none in"), "{none}");
+    }
+}
