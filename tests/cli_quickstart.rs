@@ -34,7 +34,7 @@ fn it_backs_up_archives_drills_and_continues() {
     assert_eq!(document["passed"], true);
     assert!(document.number("rpo_seconds") >= 0.0 && document.number("rto_seconds") > 0.0);
     let points = document["points"].as_array().unwrap();
-    assert_eq!(points.len(), 8, "four sources, two backups");
+    assert_eq!(points.len(), 10, "five sources, a PostgreSQL cluster among them, two backups");
     assert!(points.iter().all(|point| point["state"] == "complete"), "{points:#?}");
     let archive = &document["archives"][0];
     let file = archive.text("location");
@@ -48,7 +48,7 @@ fn it_backs_up_archives_drills_and_continues() {
     let _ = world.restic(["check", "--read-data"]).expect(0);
 
     let again = quickstart(&world, &directory, &["--json"]).expect(0).json();
-    assert_eq!(again["points"].as_array().unwrap().len(), 12);
+    assert_eq!(again["points"].as_array().unwrap().len(), 15);
     assert_ne!(again["drill"], document["drill"]);
     assert_paths(&again);
 }

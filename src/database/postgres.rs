@@ -82,10 +82,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// When there is none.
     pub fn new(connection: &'a Connection, own: Option<&Path>, prepare: &'a dyn Fn(&mut Command)) -> Result<Self> {
-        let program = programs::installed("psql", own).pop().ok_or_else(|| {
-            Failure::failed("the program psql is not there, so that no PostgreSQL server can be asked")
-                .hint("install PostgreSQL's client programs, or name their directory with `programs`")
-        })?;
+        let program = programs::newest("psql", own, "a source of kind `postgres`")?;
         Ok(Self { program: program.path, connection, prepare })
     }
 

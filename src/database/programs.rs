@@ -10,8 +10,9 @@ use crate::ground::process::{SEARCH_PATH, clean_environment};
 use crate::ground::stream::answer;
 use crate::ground::{Failure, Result};
 
-/// Where distributions keep the programs of one version each: Debian; packages of PostgreSQL's own for others (`/usr/pgsql-15`).
-const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", "bin"), ("/usr", "bin")];
+/// Where distributions keep the programs of one version each, and what stands before the version: Debian, and PostgreSQL's own
+/// packages for others (`/usr/pgsql-15`).
+const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
 /// A program says its version at once.
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
@@ -24,19 +25,32 @@ pub struct Program {
     pub major: u32,
 }
 
-/// The installed programs of this name with their versions, the oldest version first; those in `own`, when it is given,
-/// and no others.
+/// The installed programs of this name with their versions, the oldest version first: those in `own`, when it is given,
+/// and no others; else those that lie by version; else, when there are none, those on the search path.
 pub fn installed(name: &str, own: Option<&Path>) -> Vec<Program> {
-    let directories = match own {
-        Some(own) => vec![own.to_owned()],
-        None => directories(),
+    let asked = |directory: PathBuf| {
+        let path = directory.join(name);
+        Some(Program { major: path.is_file().then(|| version_of(&path)).flatten()?, path })
     };
-    let paths = directories.into_iter().map(|directory| directory.join(name)).filter(|path| path.is_file());
-    let mut programs: Vec<Program> =
-        paths.filter_map(|path| Some(Program { major: version_of(&path)?, path })).collect();
+    let mut programs: Vec<Program> = match own {
+        Some(own) => asked(own.to_owned()).into_iter().collect(),
+        None => by_version(name),
+    };
+    if programs.is_empty() && own.is_none() {
+        programs = SEARCH_PATH.split(':').filter_map(|directory| asked(directory.into())).collect();
+    }
     // Stable: of the same version the one found first.
     programs.sort_by_key(|program| program.major);
     programs
+}
+
+/// The newest installed program of this name, which `needed` names in the error.
+///
+/// # Errors
+/// When there is none.
+pub fn newest(name: &str, own: Option<&Path>, needed: &str) -> Result<Program> {
+    let newest = installed(name, own).pop();
+    newest.map_or_else(|| suitable(name, own, needed, |_| true), Ok)
 }
 
 /// The oldest installed program of this name whose version is accepted.
@@ -60,21 +74,18 @@ pub fn suitable(name: &str, own: Option<&Path>, needed: &str, accepts: impl Fn(u
         .hint("install the packages of that version of PostgreSQL, or name their directory with `programs`"))
 }
 
-fn directories() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for (parent, below) in VERSIONED {
+/// Directories are named by versions, so that no program has to be asked for its own.
+fn by_version(name: &str) -> Vec<Program> {
+    let mut programs = Vec::new();
+    for (parent, prefix) in VERSIONED {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let version = if parent == "/usr" { name.strip_prefix("pgsql-") } else { Some(name) };
-            if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
-                found.push(entry.path().join(below));
-            }
+            let directory = entry.file_name();
+            let version = directory.to_str().and_then(|directory| directory.strip_prefix(prefix)?.parse().ok());
+            let path = entry.path().join("bin").join(name);
+            programs.extend(version.filter(|_| path.is_file()).map(|major| Program { path, major }));
         }
     }
-    found.sort();
-    found.extend(SEARCH_PATH.split(':').map(PathBuf::from));
-    found
+    programs
 }
 
 fn version_of(path: &Path) -> Option<u32> {

@@ -79,6 +79,8 @@ pub struct Scratch<'a> {
     pub programs: Option<&'a Path>,
     /// The role that is asked as.
     pub role: &'a str,
+    /// Settings (`NAME=VALUE`) that outrank a scratch server's.
+    pub settings: &'a [&'a str],
     /// Gives a command its surroundings, and the marks by which a drill's processes are known.
     pub prepare: &'a dyn Fn(&mut Command),
     /// Where process groups are remembered.
@@ -102,7 +104,7 @@ impl Scratch<'_> {
         let mut command = self.command(&server, user)?;
         command.args(["-D", DATA, "-c", &format!("config_file={DATA}/{CONFIGURATION}")]);
         command.args(["-c", &format!("hba_file={DATA}/{ACCESS}"), "-c", &format!("unix_socket_directories={DATA}")]);
-        for setting in SETTINGS.iter().filter(|setting| is_known(setting, server.major)) {
+        for setting in SETTINGS.iter().filter(|setting| is_known(setting, server.major)).chain(self.settings) {
             command.args(["-c", setting]);
         }
         command.args(["-c", &format!("max_prepared_transactions={}", self.prepared_transactions(user)?)]);
@@ -148,6 +150,28 @@ impl Scratch<'_> {
         Ok(first_value(&String::from_utf8_lossy(&bytes)))
     }
 
+    /// Makes a new cluster in the empty directory, whose owner is the role. Blocks.
+    ///
+    /// # Errors
+    /// When no program for that is there, or it fails.
+    pub fn initialise(&self) -> Result<()> {
+        let program = programs::newest("initdb", self.programs, "a new cluster")?;
+        let user = scratch_user();
+        if let Some((user, group)) = user {
+            give(self.directory, user, group).or_fail(|| format!("cannot give {} away", self.directory.display()))?;
+        }
+        let shell = Program { path: "/bin/sh".into(), major: program.major };
+        let mut command = self.command(&shell, user)?;
+        // It starts programs with another standard input.
+        let line = "exec 9<&0 </dev/null; exec \"$0\" -D /proc/self/fd/9 -A trust -E UTF8 --locale=C -U \"$1\"";
+        command.args(["-c", line]).arg(&program.path).arg(self.role);
+        let said = answer(command, STOP_LIMIT * 4, &[]).or_fail(|| "initdb cannot be used".into())?;
+        match said.trouble(STOP_LIMIT * 4) {
+            None => Ok(()),
+            Some(trouble) => Err(Failure::failed(format!("no cluster was made: initdb {trouble}"))),
+        }
+    }
+
     /// Ends the server as an operator would, waiting for it. Blocks.
     pub fn stop(&self) {
         let Some(pid) = self.pid() else { return };
@@ -170,9 +194,8 @@ impl Scratch<'_> {
     }
 
     fn psql(&self) -> Result<Program> {
-        // One of the servers' version may be missing where only the server is installed; a newer one does as well.
-        programs::suitable("psql", self.programs, "the restored database", |_| true)
-            .map(|found| programs::installed("psql", self.programs).pop().unwrap_or(found))
+        // A newer one than the server speaks to it as well.
+        programs::newest("psql", self.programs, "the restored database")
     }
 
     /// A program of exactly the version that the data is of.
@@ -222,18 +245,12 @@ impl Scratch<'_> {
     fn make_ready_to_start(&self, server: &Program) -> Result<Option<(u32, u32)>> {
         let directory = self.directory;
         let cannot = || format!("cannot make the restored cluster in {} ready", directory.display());
-        // A copy taken from a standby would wait for its primary for ever.
-        for signal in ["standby.signal", "recovery.signal", "postmaster.pid"] {
-            match fs::remove_file(directory.join(signal)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).or_fail(cannot),
-                _ => {}
-            }
-        }
+        remove_what_speaks_of_others(directory).or_fail(cannot)?;
         let note =
             format!("# Scratch server of PostgreSQL {}: everything it needs is on its command line.\n", server.major);
         fs::write(directory.join(CONFIGURATION), note).or_fail(cannot)?;
         // Whoever reaches the socket may ask: it lies in a directory of one user's.
-        fs::write(directory.join(ACCESS), "local all all trust\n").or_fail(cannot)?;
+        fs::write(directory.join(ACCESS), "local all all trust\nlocal replication all trust\n").or_fail(cannot)?;
         fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).or_fail(cannot)?;
         let user = scratch_user();
         if let Some((user, group)) = user {
@@ -270,6 +287,21 @@ fn first_value(text: &str) -> Option<String> {
     let first = text.split([FIELD_END, ROW_END]).next().unwrap_or_default();
     let first = first.strip_suffix('\n').unwrap_or(first);
     if text.is_empty() || first == NULL { None } else { Some(first.to_owned()) }
+}
+
+/// What a copy holds that is true of the server it was taken from alone: a standby would wait for its primary for ever, and
+/// a lock names a process that may be there.
+fn remove_what_speaks_of_others(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let exact = ["standby.signal", "recovery.signal", "postmaster.pid"].contains(&&*name);
+        if exact || name.starts_with(".s.PGSQL.") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whom the server runs as: PostgreSQL refuses root. `None` for whom lifeboat itself runs as.

@@ -22,8 +22,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long nothing comes from a pipe before it is asked whether anything still may.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// What may still lie in a pipe when its writer is gone.
+/// What may still lie in a pipe of errors when its writer is gone.
 const PIPE_BYTES: usize = 64 << 10;
+
+/// What the pipe of the output may hold: the most that the kernel gives to anybody by default. The two sides then wake each
+/// other less often.
+const OUTPUT_PIPE_BYTES: usize = 1 << 20;
 
 /// Most bytes of an answer that [`answer`] gives.
 const ANSWER_BYTES: u64 = 1 << 20;
@@ -71,6 +75,8 @@ pub fn stream<T, E>(
     let (Some(output), Some(errors)) = (output, errors) else {
         return Err(io::Error::other("it has no output"));
     };
+    // One that stays smaller costs time and nothing else.
+    let _ = rustix::pipe::fcntl_setpipe_size(&output, OUTPUT_PIPE_BYTES);
     let leader = child.leader();
     let (timed_out, gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let (read, status, errors, given_up) = std::thread::scope(|scope| {

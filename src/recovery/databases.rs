@@ -79,6 +79,7 @@ fn with_scratch<T>(
         directory: &restored.directory,
         programs: restored.programs.as_deref(),
         role: &database.role,
+        settings: &[],
         prepare: &|command: &mut Command| surroundings.prepare(command, step),
         groups: &surroundings.groups,
     };

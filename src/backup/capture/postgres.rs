@@ -82,10 +82,17 @@ fn read_stream(
             Err(Failure::failed(format!("the base backup cannot be read: {error}")))
         }
         (Ok(()), None) => {
-            warn(session, "pg_basebackup", &streamed.errors);
+            let errors: String =
+                streamed.errors.lines().filter(|line| !is_of_a_socket(line)).collect::<Vec<_>>().join("\n");
+            warn(session, "pg_basebackup", &errors);
             Ok(cluster)
         }
     }
+}
+
+/// A socket that lies in the data directory is left out, as it should be.
+fn is_of_a_socket(line: &str) -> bool {
+    line.contains("skipping special file") && line.contains("/.s.PGSQL.")
 }
 
 /// What would fail later, or only at the restore.

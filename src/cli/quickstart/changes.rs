@@ -100,7 +100,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (place, _) = Place::claim(directory.path()).unwrap();
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        sample::make(&place, now).unwrap();
+        sample::make(&place, now, false).unwrap();
         let before = fs::read(place.logs().join("app.log")).unwrap();
         let changes = make(&place, now).unwrap();
         assert_eq!(fs::read(place.logs().join("app.log.1")).unwrap(), before);

@@ -5,6 +5,7 @@
 mod changes;
 mod children;
 mod content;
+mod customers;
 mod place;
 mod sample;
 mod story;
@@ -14,6 +15,7 @@ mod writer;
 use std::path::PathBuf;
 
 use self::children::Lifeboat;
+use self::customers::{Customers, SignUps};
 use self::place::{Place, Stage};
 use self::story::{Outcome, Voice};
 use self::writer::Writer;
@@ -44,7 +46,12 @@ pub fn run(arguments: &QuickstartArguments) -> Result<u8> {
     let (place, stage) = Place::claim(&arguments.dir)?;
     if stage == Stage::Making {
         voice.say("making a small web shop: 3,000 files, logs, a disk image and a database");
-        sample::make(&place, SystemClock.now())?;
+        let obstacle = Customers::obstacle(&place);
+        match &obstacle {
+            None => voice.say("and a PostgreSQL cluster, since the server's programs are installed"),
+            Some(obstacle) => voice.say(&format!("without a PostgreSQL cluster: {obstacle}")),
+        }
+        sample::make(&place, SystemClock.now(), obstacle.is_none())?;
         place.mark(Stage::Made)?;
     } else {
         voice.say(&format!("continuing with the shop in {}", place.root().display()));
@@ -58,9 +65,14 @@ pub fn run(arguments: &QuickstartArguments) -> Result<u8> {
 fn perform(place: &Place, stage: Stage, lifeboat: &Lifeboat, voice: &Voice) -> Result<Outcome> {
     voice.say("checking the policy");
     lifeboat.check(place)?;
+    let customers = if place.customers_dsn().exists() { Some(Customers::start(place)?) } else { None };
     let writer = Writer::start(&place.database(), SystemClock)?;
+    let sign_ups = customers.as_ref().map(SignUps::start).transpose()?;
     let backups = back_up(place, stage, lifeboat, voice);
     let orders = writer.stop()?;
+    let signed_up = sign_ups.map(SignUps::stop).transpose()?;
+    // The drill begins with the primary down.
+    drop(customers);
     let (changes, partial) = backups?;
     place.mark(Stage::BackedUp)?;
     let points = lifeboat.points()?;
@@ -69,7 +81,7 @@ fn perform(place: &Place, stage: Stage, lifeboat: &Lifeboat, voice: &Voice) -> R
     let archives = lifeboat.archive(&older)?;
     voice.say("drilling: restoring everything into an empty directory and checking it");
     let drill = lifeboat.drill()?;
-    Ok(Outcome { points, archives, drill, orders, changes, partial })
+    Ok(Outcome { points, archives, drill, orders, signed_up, changes, partial })
 }
 
 /// The backups of this round while orders keep coming in: two around changes at first, later one after changes.

@@ -111,6 +111,16 @@ impl Place {
         self.primary().join("orders.db")
     }
 
+    /// The data directory of the PostgreSQL cluster, when there is one.
+    pub fn customers(&self) -> PathBuf {
+        self.primary().join("customers")
+    }
+
+    /// How the cluster is reached; it is there when the policy has the cluster.
+    pub fn customers_dsn(&self) -> PathBuf {
+        self.policies().join(format!("{SYSTEM}.customers"))
+    }
+
     /// `--policies` of every command on the sample system.
     pub fn policies(&self) -> PathBuf {
         self.root.join("policies")

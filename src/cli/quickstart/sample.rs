@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::content::{Seed, log_line, source_text};
+use super::customers::Customers;
 use super::place::{Place, SYSTEM};
 use super::war::web_archive;
 use crate::ground::durable_file;
@@ -38,8 +39,9 @@ const ACCOUNTS: i64 = 50;
 const SMALL_FILES: u64 = 3000;
 const PATH_IN_TEMPLATE: &str = "/srv/quickstart-shop";
 
-/// Makes or completes the sample system. `now` dates its logs and its first orders.
-pub fn make(place: &Place, now: Timestamp) -> Result<()> {
+/// Makes or completes the sample system, with a PostgreSQL cluster in its policy when that is wanted. `now` dates its logs and
+/// its first orders.
+pub fn make(place: &Place, now: Timestamp, customers: bool) -> Result<()> {
     for directory in [place.logs(), place.policies().join("scripts"), place.cold(), place.state()] {
         create_directory(&directory)?;
     }
@@ -47,7 +49,7 @@ pub fn make(place: &Place, now: Timestamp) -> Result<()> {
     make_logs(place, now)?;
     make_disk_image(&place.disk_image())?;
     make_database(&place.database(), now)?;
-    make_policy(place)
+    make_policy(place, customers)
 }
 
 fn make_web_applications(place: &Place) -> Result<()> {
@@ -191,21 +193,28 @@ fn fill_database(path: &Path, now: Timestamp) -> rusqlite::Result<()> {
     work.commit()
 }
 
-fn make_policy(place: &Place) -> Result<()> {
+fn make_policy(place: &Place, customers: bool) -> Result<()> {
     let script = place.policies().join("scripts/verify-orders.sh");
     durable_file::replace(&script, include_bytes!("verify-orders.sh"), 0o755)
         .or_fail(|| format!("cannot write {}", script.display()))?;
     make_password(&place.password_file())?;
+    if customers {
+        let dsn = place.customers_dsn();
+        durable_file::replace(&dsn, Customers::dsn(place).as_bytes(), 0o600)
+            .or_fail(|| format!("cannot write {}", dsn.display()))?;
+    }
     let policy = place.policy();
-    durable_file::replace(&policy, policy_text(place).as_bytes(), 0o644)
+    durable_file::replace(&policy, policy_text(place, customers).as_bytes(), 0o644)
         .or_fail(|| format!("cannot write {}", policy.display()))
 }
 
 /// The policy template with this place's path: as a glob pattern for the logs, and everywhere as TOML text.
-fn policy_text(place: &Place) -> String {
+fn policy_text(place: &Place, customers: bool) -> String {
     let root = place.root().to_string_lossy();
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    include_str!("policy.toml")
+    let more = if customers { include_str!("customers.toml") } else { "" };
+    [include_str!("policy.toml"), more]
+        .concat()
         .replace(
             &format!("{PATH_IN_TEMPLATE}/primary/logs"),
             &format!("{}/primary/logs", quoted(&globset::escape(&root))),
@@ -245,10 +254,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (place, _) = Place::claim(directory.path()).unwrap();
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        make(&place, now).unwrap();
+        make(&place, now, false).unwrap();
         let password = fs::read(place.password_file()).unwrap();
         assert_eq!(password.len(), 65);
-        make(&place, now).unwrap();
+        make(&place, now, false).unwrap();
         assert_eq!(fs::read(place.password_file()).unwrap(), password, "a password is never replaced");
 
         let script = place.policies().join("scripts/verify-orders.sh");
@@ -266,13 +275,14 @@ mod tests {
     fn the_policy_names_this_place() {
         let directory = tempfile::tempdir().unwrap();
         let (place, _) = Place::claim(&directory.path().join("a \"quoted\" [shop]")).unwrap();
-        let policy: toml::Table = policy_text(&place).parse().unwrap();
+        let policy: toml::Table = policy_text(&place, true).parse().unwrap();
         let root = place.root().to_str().unwrap();
         assert_eq!(policy["dr"]["path"].as_str(), place.dr().to_str());
         let sources = policy["source"].as_array().unwrap();
         assert_eq!(sources[3]["path"].as_str(), place.database().to_str());
+        assert_eq!(sources[4]["dsn"].as_str(), Some(&*format!("file:{}", place.customers_dsn().display())));
         let logs = sources[1]["paths"][0].as_str().unwrap();
         assert!(globset::Glob::new(logs).unwrap().compile_matcher().is_match(place.logs().join("app.log.1")));
-        assert!(!policy_text(&place).contains(PATH_IN_TEMPLATE), "{root}");
+        assert!(!policy_text(&place, true).contains(PATH_IN_TEMPLATE), "{root}");
     }
 }

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub drill: Drill,
     /// Commits to the database during the backups.
     pub orders: u64,
+    /// Commits to the PostgreSQL cluster during the backups, when there is one.
+    pub signed_up: Option<u64>,
     /// What changed before the last backup.
     pub changes: Changes,
     /// Whether a backup was partial.
@@ -100,7 +102,7 @@ impl Outcome {
         let archive = self.archives.first();
         let lines = [
             ("backups", format!("{} points, {} as it would be restored", self.points.len(), size(bytes))),
-            ("", format!("{} orders were written while the backups ran", self.orders)),
+            ("", self.written()),
             ("changes", format!("{} files, {}.war, logs rotated", self.changes.files, self.changes.released)),
             ("DR site", place.dr().display().to_string()),
             ("", format!("{} stored{}", size(stored), saving(bytes, stored))),
@@ -111,6 +113,11 @@ impl Outcome {
             ("report", word(&self.drill.document["report_html"])),
         ];
         lines.iter().map(|(name, value)| format!("  {name:<9}{value}\n")).collect()
+    }
+
+    fn written(&self) -> String {
+        let customers = self.signed_up.map(|customers| format!(" and {customers} customers signed up"));
+        format!("{} orders were written{} while the backups ran", self.orders, customers.unwrap_or_default())
     }
 
     fn verdict(&self) -> String {
@@ -228,7 +235,8 @@ mod tests {
         let outcome = |exit_code, partial| {
             let drill = Drill { document: json!({}), exit_code };
             let changes = Changes { released: "shop", files: 1 };
-            Outcome { points: vec![], archives: vec![], drill, orders: 0, changes, partial }.exit_code()
+            Outcome { points: vec![], archives: vec![], drill, orders: 0, signed_up: None, changes, partial }
+                .exit_code()
         };
         assert_eq!([outcome(0, false), outcome(0, true), outcome(1, true), outcome(4, false)], [0, 3, 1, 4]);
     }

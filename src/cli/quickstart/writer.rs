@@ -81,7 +81,7 @@ mod tests {
     fn orders_arrive_and_the_books_balance() {
         let directory = tempfile::tempdir().unwrap();
         let (place, _) = Place::claim(directory.path()).unwrap();
-        sample::make(&place, SystemClock.now()).unwrap();
+        sample::make(&place, SystemClock.now(), false).unwrap();
         let writer = Writer::start(&place.database(), SystemClock).unwrap();
         let reader = Connection::open(place.database()).unwrap();
         let count = || reader.query_row("select count(*) from orders", [], |row| row.get::<_, i64>(0)).unwrap();
