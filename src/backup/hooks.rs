@@ -12,11 +12,11 @@ use lifeboat_verify::events::{Event, EventKind};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Run;
-use crate::engine::system::{System, repository_password};
+use crate::engine::system::{System, secrets_of};
 use crate::ground::failure::OrFail;
 use crate::ground::process::{self, Streams};
 use crate::ground::reaper::{self, Belonging, Groups};
-use crate::ground::{Result, Secret, blocking};
+use crate::ground::{Result, blocking};
 use crate::policy::Hooks;
 
 /// Names of steps begin so; what follows names the source and the try.
@@ -36,7 +36,7 @@ struct Hook {
 /// What a hook did; the journal's memory of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct HookRun {
-    /// The end of what it wrote, the repository's password masked.
+    /// The end of what it wrote, the passwords of repositories masked.
     output: String,
     /// One sentence when it did not end well.
     trouble: Option<String>,
@@ -157,7 +157,7 @@ async fn call(run: &Run, system: &System, word: &str, hook: &Hook) -> HookRun {
     hook.source.as_ref().map(|source| command.env("LIFEBOAT_SOURCE", source));
     let whose = hook.source.as_ref().map_or_else(|| "the backup".to_owned(), |source| format!("the source {source}"));
     let name = format!("the hook {word:?} of {whose}, {program},");
-    let secrets: Vec<Secret> = repository_password(&system.policy.dr).resolve().into_iter().collect();
+    let secrets = secrets_of(&system.policy);
     match process::run(command, Streams::Together, hook.timeout, &secrets, &Groups::default()).await {
         Ok(finished) => {
             let said = finished.output.trim_end();

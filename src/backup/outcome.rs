@@ -10,7 +10,9 @@ use crate::site::records::{PointRecord, PointState};
 pub enum SourceOutcome {
     /// A point was made; it may be partial.
     Point(Box<PointRecord>),
-    /// No point was made, and why.
+    /// Every snapshot of an existing repository has its point already: so many.
+    NothingNew { source: String, points: u64 },
+    /// No point was made, or not every one that there should be, and why.
     Failed { source: String, error: String },
     /// A hook that undoes something did not end well: a sentence that names it. The points are none the worse.
     HookFailed { error: String },
@@ -24,8 +26,9 @@ pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
         .filter(|outcome| matches!(outcome, SourceOutcome::Point(point) if point.state == PointState::Partial))
         .count();
     let hooks = outcomes.iter().filter(|outcome| matches!(outcome, SourceOutcome::HookFailed { .. })).count();
-    let failed = outcomes.len() - points - hooks;
-    let outcome = match (points, failed + partial + hooks) {
+    let unchanged = outcomes.iter().filter(|outcome| matches!(outcome, SourceOutcome::NothingNew { .. })).count();
+    let failed = outcomes.len() - points - hooks - unchanged;
+    let outcome = match (points + unchanged, failed + partial + hooks) {
         (0, _) => Outcome::Failed,
         (_, 0) => Outcome::Done,
         _ => Outcome::Partial,
@@ -33,6 +36,9 @@ pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
     let mut summary = format!("{points} recovery points, {partial} of them partial; {failed} sources failed");
     if hooks > 0 {
         summary.push_str(&format!("; {hooks} hooks failed"));
+    }
+    if unchanged > 0 {
+        summary.push_str(&format!("; {unchanged} sources with nothing new"));
     }
     let rewritten: u64 = outcomes.iter().map(rewritten_logs).sum();
     if rewritten > 0 {
@@ -45,7 +51,7 @@ pub fn summarize(outcomes: &[SourceOutcome]) -> (Outcome, String) {
 fn rewritten_logs(outcome: &SourceOutcome) -> u64 {
     match outcome {
         SourceOutcome::Point(point) => point.full_read.as_ref().map_or(0, |full_read| full_read.rewritten_count),
-        SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => 0,
+        SourceOutcome::NothingNew { .. } | SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => 0,
     }
 }
 
@@ -56,7 +62,7 @@ pub fn nothing_backed_up(outcomes: &[SourceOutcome]) -> Failure {
         .filter_map(|outcome| match outcome {
             SourceOutcome::Failed { source, error } => Some(format!("{source}: {error}")),
             SourceOutcome::HookFailed { error } => Some(error.clone()),
-            SourceOutcome::Point(_) => None,
+            SourceOutcome::Point(_) | SourceOutcome::NothingNew { .. } => None,
         })
         .collect();
     Failure::failed(format!("nothing was backed up: {}", reasons.join("; ")))

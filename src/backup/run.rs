@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{self, CaptureContext, Captured, Earlier};
+use super::existing;
 use super::hooks::{self, Around};
 use super::outcome::SourceOutcome;
 use super::snapshots;
 use crate::engine::Run;
-use crate::engine::system::{System, repository_password};
+use crate::engine::system::{System, secrets_of};
 use crate::ground::progress::WarningsOnly;
 use crate::ground::reaper::{self, Belonging};
 use crate::ground::{Failure, Result, blocking, byte_path, output};
@@ -52,7 +54,7 @@ struct SourceRead {
 /// A step's outcome that lets the run go on when one source fails.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Attempted<T> {
+pub(super) enum Attempted<T> {
     Done(T),
     Failed(String),
 }
@@ -97,7 +99,7 @@ fn wanted<'a>(system: &'a System, request: &'a BackupRequest) -> impl Iterator<I
     system.policy.sources.iter().filter(move |source| all || request.sources.contains(&source.name))
 }
 
-fn failed(source: &Source, error: String) -> SourceOutcome {
+pub(super) fn failed(source: &Source, error: String) -> SourceOutcome {
     SourceOutcome::Failed { source: source.name.clone(), error }
 }
 
@@ -135,7 +137,15 @@ async fn back_up_source(
     source: &Source,
 ) -> Result<Vec<SourceOutcome>> {
     let name = &source.name;
-    let (read, undone) = read_until_whole(run, system, repository, source).await?;
+    if let Some(existing) = source.existing() {
+        return existing::take_over(run, system, repository, source, existing).await;
+    }
+    let read = async || read_source(run, system, repository, source).await;
+    let (read, undone) = read_until_good(run, system, source, read, |done| {
+        let recorded = system.dr.point(&point_id(name, run.id()))?.is_some();
+        Ok(recorded || repository.is_whole(&blob_id(&done.tree)?)?)
+    })
+    .await?;
     let undone = undone.map(|error| SourceOutcome::HookFailed { error });
     let read = match read {
         Attempted::Done(read) => read,
@@ -154,15 +164,16 @@ async fn back_up_source(
     Ok([SourceOutcome::Point(Box::new(record))].into_iter().chain(undone).collect())
 }
 
-/// Reads the source between its hooks, or takes what a process before this one read: that only when everything of it is
-/// still stored. Between a kill and the next start its lock counted for nothing, and a prune by others may have removed
-/// it. Also gives the trouble of the hook that comes after.
-async fn read_until_whole(
+/// Reads the source between its hooks, or takes what a process before this one read: that only when it is `good` still.
+/// Between a kill and the next start its lock counted for nothing, and a prune by others may have removed what was read.
+/// Also gives the trouble of the hook that comes after.
+pub(super) async fn read_until_good<T: Serialize + DeserializeOwned>(
     run: &Run,
     system: &System,
-    repository: &Repository,
     source: &Source,
-) -> Result<(Attempted<SourceRead>, Option<String>)> {
+    read: impl AsyncFn() -> Result<Attempted<T>>,
+    good: impl Fn(&T) -> Result<bool>,
+) -> Result<(Attempted<T>, Option<String>)> {
     for attempt in 1.. {
         let step = numbered(&format!("read {}", source.name), attempt);
         let around = Around::new(run, system, source.hooks.as_ref(), Some(&source.name), attempt);
@@ -173,17 +184,12 @@ async fn read_until_whole(
         if let Some(trouble) = around.before().await? {
             return Ok((Attempted::Failed(trouble), around.after().await?));
         }
-        let read = run.step(&step, || read_source(run, system, repository, source)).await;
+        let done = run.step(&step, || read()).await;
         let undone = around.after().await?;
-        let read = read?;
-        match &read {
-            Attempted::Done(done) if earlier => {
-                let recorded = system.dr.point(&point_id(&source.name, run.id()))?.is_some();
-                if recorded || repository.is_whole(&blob_id(&done.tree)?)? {
-                    return Ok((read, undone));
-                }
-            }
-            _ => return Ok((read, undone)),
+        let done = done?;
+        match &done {
+            Attempted::Done(found) if earlier && !good(found)? => {}
+            _ => return Ok((done, undone)),
         }
     }
     Err(Failure::failed(format!("the source {} was read too often", source.name)))
@@ -239,8 +245,8 @@ fn read_source_blocking(
             // When it is the repository that fails, this fails too, and the run is continued later; the source failed
             // only when the repository is well.
             writer.finish()?;
-            // A command may have written the password, and this goes to the DR site.
-            let secrets: Vec<_> = repository_password(&system.policy.dr).resolve().into_iter().collect();
+            // A command may have written a password, and this goes to the DR site.
+            let secrets = secrets_of(&system.policy);
             return Ok(Attempted::Failed(output::mask_text(&failure.message, &secrets)));
         }
     };
@@ -298,7 +304,7 @@ fn earlier_tree(point: &PointRecord) -> Option<Earlier> {
     Some(Earlier { tree: blob_id(&point.tree).ok()?, began: point.data_time, full_read })
 }
 
-fn blob_id(text: &str) -> Result<BlobId> {
+pub(super) fn blob_id(text: &str) -> Result<BlobId> {
     BlobId::from_hex(text).ok_or_else(|| Failure::failed(format!("{text:?} is no blob id")))
 }
 

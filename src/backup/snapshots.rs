@@ -1,5 +1,6 @@
 //! The snapshots of recovery points. A point's record names everything to restore it, but restic, prune and repair know a
-//! snapshot only: without it a prune would take what the point needs.
+//! snapshot only: without it a prune would take what the point needs. Points that lie in an existing repository are not
+//! meant: their snapshots are another program's.
 
 use std::collections::HashSet;
 
@@ -28,7 +29,7 @@ pub fn points_without(system: &System, repository: &Repository) -> Result<Vec<Po
     let (mut points, _) = system.dr.points()?;
     let (snapshots, _) = repository.readable_snapshots()?;
     let trees: HashSet<String> = snapshots.into_iter().map(|snapshot| snapshot.tree.to_string()).collect();
-    points.retain(|point| !trees.contains(&point.tree));
+    points.retain(|point| !point.is_elsewhere() && !trees.contains(&point.tree));
     Ok(points)
 }
 
@@ -61,7 +62,7 @@ pub fn write_again(system: &System, repository: &Repository) -> Result<Vec<Strin
     let (ids, mut trees): (HashSet<String>, HashSet<String>) =
         snapshots.into_iter().map(|snapshot| (snapshot.id, snapshot.tree.to_string())).unzip();
     let mut told = Vec::new();
-    for point in points.iter().filter(|point| !ids.contains(&point.snapshot)) {
+    for point in points.iter().filter(|point| !point.is_elsewhere() && !ids.contains(&point.snapshot)) {
         match repository.snapshot(&point.snapshot) {
             Ok(_) => continue,
             Err(RepositoryError::Damaged(_)) => {}

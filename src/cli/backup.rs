@@ -85,9 +85,17 @@ fn points(done: &BackupDone) -> Vec<&PointRecord> {
         .iter()
         .filter_map(|outcome| match outcome {
             SourceOutcome::Point(point) => Some(point.as_ref()),
-            SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => None,
+            SourceOutcome::NothingNew { .. } | SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => None,
         })
         .collect()
+}
+
+/// Sources without anything new, and how many points of each stand.
+fn unchanged(done: &BackupDone) -> impl Iterator<Item = (&str, u64)> {
+    done.outcomes.iter().filter_map(|outcome| match outcome {
+        SourceOutcome::NothingNew { source, points } => Some((source.as_str(), *points)),
+        _ => None,
+    })
 }
 
 /// Entries named one by one.
@@ -100,6 +108,7 @@ fn failures(done: &BackupDone) -> Vec<String> {
         match outcome {
             SourceOutcome::Failed { source, error } => sentences.push(format!("{source}: no recovery point: {error}")),
             SourceOutcome::HookFailed { error } => sentences.push(error.clone()),
+            SourceOutcome::NothingNew { .. } => {}
             SourceOutcome::Point(point) => {
                 let named = point.missing.iter().take(NAMED_MAX);
                 sentences.extend(named.map(|entry| format!("{}: {}: {}", point.source, entry.path, entry.reason)));
@@ -136,19 +145,26 @@ fn print_result(global: &Global, system: &str, done: &[BackupDone], last: &Backu
             .filter_map(|outcome| match outcome {
                 SourceOutcome::Failed { source, error } => Some(json!({ "source": source, "error": error })),
                 SourceOutcome::HookFailed { error } => Some(json!({ "source": null, "error": error })),
-                SourceOutcome::Point(_) => None,
+                SourceOutcome::Point(_) | SourceOutcome::NothingNew { .. } => None,
             })
             .collect();
+        let unchanged: Vec<&str> = unchanged(last).map(|(source, _)| source).collect();
         let continued: Vec<&str> = done.iter().filter(|done| done.continued).map(|done| done.run.as_str()).collect();
         return output::json(&json!({
             "system": system, "run": last.run, "points": points(last), "failed": failed, "continued": continued,
+            "unchanged": unchanged,
         }));
     }
     for done in done {
         let how = if done.continued { " (continued)" } else { "" };
         output::line(&format!("run {}{how}", done.run))?;
         let rows: Vec<Vec<String>> = points(done).iter().map(|point| row(point)).collect();
-        output::table(&["POINT", "STATE", "ENTRIES>", "SIZE>", "ADDED>"], &rows)?;
+        if !rows.is_empty() {
+            output::table(&["POINT", "STATE", "ENTRIES>", "SIZE>", "ADDED>"], &rows)?;
+        }
+        for (source, points) in unchanged(done) {
+            output::line(&format!("{source}: nothing new, its {points} snapshots have their recovery points"))?;
+        }
     }
     Ok(())
 }
@@ -164,15 +180,16 @@ fn row(point: &PointRecord) -> Vec<String> {
 
 /// Over all runs carried out: nothing made fails, anything missing is "in part".
 fn judge(done: &[BackupDone]) -> Result<u8> {
-    if let Some(last) = done.last().filter(|last| points(last).is_empty()) {
+    if let Some(last) = done.last().filter(|last| points(last).is_empty() && unchanged(last).next().is_none()) {
         return Err(nothing_backed_up(&last.outcomes));
     }
     let mut code = 0;
     for done in done {
-        let whole = done
-            .outcomes
-            .iter()
-            .all(|outcome| matches!(outcome, SourceOutcome::Point(point) if point.state == PointState::Complete));
+        let whole = done.outcomes.iter().all(|outcome| match outcome {
+            SourceOutcome::Point(point) => point.state == PointState::Complete,
+            SourceOutcome::NothingNew { .. } => true,
+            SourceOutcome::Failed { .. } | SourceOutcome::HookFailed { .. } => false,
+        });
         if !whole {
             code = super::exit_code(Failure::partial("").kind);
         }

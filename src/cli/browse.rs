@@ -93,10 +93,10 @@ pub fn find(global: &Global, arguments: &FindArguments) -> Result<u8> {
         points.retain(|point| point.id.starts_with(id.as_str()));
     }
     let by_name = !arguments.glob.contains('/');
-    let reader = system.open_repository()?.reader()?;
+    let readers = system.point_readers()?;
     let mut matches = Vec::new();
     for point in &points {
-        browse::walk(&reader, &tree_id(&point.tree)?, &mut |entry| {
+        browse::walk(&readers.of(point)?, &tree_id(&point.tree)?, &mut |entry| {
             let subject = if by_name { &entry.node.name } else { &entry.path };
             if glob.is_match(OsStr::from_bytes(subject)) {
                 matches.push(Match { point: point.id.clone(), size: entry.node.size, shown: entry_json(entry) });
@@ -130,7 +130,7 @@ pub fn cat(global: &Global, arguments: &CatArguments) -> Result<u8> {
 
 fn open_point(global: &Global, id: &str) -> Result<Opened> {
     let (system, point) = find_point(global, id)?;
-    let reader = system.open_repository()?.reader()?;
+    let reader = system.point_readers()?.of(&point)?;
     Ok(Opened { tree: tree_id(&point.tree)?, reader })
 }
 

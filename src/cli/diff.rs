@@ -61,8 +61,12 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
         return Err(Failure::wrong_input(format!("{} and {} are points of different sources", from.id, to.id))
             .hint("`lifeboat points --source NAME` lists the points of one source"));
     }
+    if from.is_elsewhere() != to.is_elsewhere() {
+        return Err(Failure::wrong_input(format!("{} and {} lie in different repositories", from.id, to.id))
+            .hint("restore both and compare the directories"));
+    }
     let path = path_bytes(arguments.path.as_deref().unwrap_or("/"))?;
-    let reader = system.open_repository()?.reader()?;
+    let reader = system.point_readers()?.of(&to)?;
     if global.json { print_json(&reader, &from, &to, &path) } else { print_lines(&reader, &from, &to, &path) }?;
     Ok(0)
 }

@@ -14,7 +14,7 @@ use crate::engine::system::{System, dr_place, repository_password};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result, SecretReference};
 use crate::jobs::drill::{self, DrillDone, DrillRequest};
-use crate::policy::{ArchiveTarget, Policy, StepAction};
+use crate::policy::{ArchiveTarget, Policy, Source, StepAction};
 use crate::recovery::{isolate, points_at};
 use crate::report::{self, humane};
 use crate::site::dr::report_directory;
@@ -138,11 +138,20 @@ fn kept_paths(system: &System, policy: &Policy) -> Result<Vec<PathBuf>> {
     if let Some(ArchiveTarget::Directory { path }) = policy.retention.archive.as_ref().map(|rule| &rule.to) {
         kept.push(PathBuf::from(path));
     }
-    if let SecretReference::File(path) = repository_password(&policy.dr) {
-        kept.extend(std::path::absolute(path).ok().filter(|path| path.exists()));
+    kept.extend(secret_file(repository_password(&policy.dr)));
+    // Their points are restored from there, wherever that is.
+    for existing in policy.sources.iter().filter_map(Source::existing) {
+        kept.push(PathBuf::from(&existing.path));
+        kept.extend(secret_file(&existing.password));
     }
     kept.push(std::env::current_exe().or_fail(|| "cannot find lifeboat's own program file".to_owned())?);
     Ok(kept)
+}
+
+/// The file that a secret is read from, when it is one.
+fn secret_file(reference: &SecretReference) -> Option<PathBuf> {
+    let SecretReference::File(path) = reference else { return None };
+    std::path::absolute(path).ok().filter(|path| path.exists())
 }
 
 fn identity() -> String {

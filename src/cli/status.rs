@@ -100,7 +100,7 @@ fn examine(global: &Global, name: &str) -> Result<SystemStatus> {
             incidents.push(breach);
         }
         if let Some(partial) =
-            points.iter().rev().find(|point| point.source == source.name).filter(|point| is_partial(point))
+            newest(points.iter().filter(|point| point.source == source.name)).filter(|point| is_partial(point))
         {
             incidents.push(format!(
                 "{}: the newest point is partial, {} entries are missing",
@@ -190,8 +190,12 @@ fn is_partial(point: &PointRecord) -> bool {
 }
 
 fn last_good<'a>(points: &'a [PointRecord], source: &str) -> Option<&'a PointRecord> {
-    let own = || points.iter().rev().filter(|point| point.source == source);
-    own().find(|point| !is_partial(point)).or_else(|| own().next())
+    let own = || points.iter().filter(|point| point.source == source);
+    newest(own().filter(|point| !is_partial(point))).or_else(|| newest(own()))
+}
+
+fn newest<'a>(points: impl Iterator<Item = &'a PointRecord>) -> Option<&'a PointRecord> {
+    points.max_by(|left, right| left.compare_newness(right))
 }
 
 fn age(point: &PointRecord, now: Timestamp) -> f64 {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::output;
+use crate::backup::existing::{self, Checked, ExistingCheck};
 use crate::backup::snapshots;
 use crate::catalog::VerificationRow;
 use crate::engine::system::System;
@@ -44,56 +45,89 @@ pub fn command(global: &Global, arguments: &Arguments) -> Result<u8> {
     for point in snapshots::points_without(&system, &repository)? {
         report.damage.push(format!("the recovery point {} has lost its snapshot {}", point.id, point.snapshot));
     }
-    note(&system, &report, arguments.read_data.unwrap_or(0));
-    if global.json {
-        output::json(&json!({
-            "system": system.policy.system, "snapshots": report.snapshots, "packs": report.packs,
-            "unlisted_packs": report.unlisted_packs,
+    let elsewhere = existing::check(&system, depth)?;
+    let there = elsewhere.checked.iter().map(|checked| &checked.report);
+    let damage: Vec<String> = [&report].into_iter().chain(there).flat_map(|report| report.damage.clone()).collect();
+    note(&system, damage.len() as u64, arguments.read_data.unwrap_or(0));
+    match global.json {
+        true => print_json(&system, &report, &elsewhere, &damage)?,
+        false => print_lines(&report, &elsewhere)?,
+    }
+    damage.iter().for_each(|damage| eprintln!("damage: {damage}"));
+    elsewhere.forgotten.iter().for_each(|forgotten| eprintln!("forgotten: {forgotten}"));
+    judge(&system, &report, &damage, &elsewhere)
+}
+
+fn print_json(system: &System, report: &VerifyReport, elsewhere: &ExistingCheck, damage: &[String]) -> Result<()> {
+    let numbers = |report: &VerifyReport| {
+        json!({
+            "snapshots": report.snapshots, "packs": report.packs, "unlisted_packs": report.unlisted_packs,
             "packs_read": report.packs_read, "blobs": report.blobs, "bytes_read": report.bytes_read,
-            "damage": report.damage,
-        }))?;
-    } else {
-        output::line(&format!(
+        })
+    };
+    let existing = |checked: &Checked| {
+        let mut document = numbers(&checked.report);
+        (document["source"], document["path"]) = (json!(checked.source), json!(checked.path));
+        document
+    };
+    let mut document = numbers(report);
+    document["system"] = json!(system.policy.system);
+    document["damage"] = json!(damage);
+    document["existing"] = elsewhere.checked.iter().map(existing).collect();
+    document["forgotten"] = json!(elsewhere.forgotten);
+    output::json(&document)
+}
+
+fn print_lines(report: &VerifyReport, elsewhere: &ExistingCheck) -> Result<()> {
+    let line = |report: &VerifyReport| {
+        format!(
             "{} snapshots, {} packs with {} blobs; {} packs read, {}",
             report.snapshots,
             report.packs,
             report.blobs,
             report.packs_read,
             humane::bytes(report.bytes_read)
-        ))?;
-    }
-    if report.unlisted_packs > 0 && report.damage.is_empty() && !global.json {
+        )
+    };
+    output::line(&line(report))?;
+    if report.unlisted_packs > 0 && report.damage.is_empty() {
         output::line(&format!(
             "{} packs more that nothing needs: a killed backup or a repair left them, or a backup under way; `lifeboat \
              prune` removes what is left",
             report.unlisted_packs
         ))?;
     }
-    if report.damage.is_empty() {
-        return Ok(0);
+    let existing = |checked: &Checked| format!("{} ({}): {}", checked.source, checked.path, line(&checked.report));
+    elsewhere.checked.iter().try_for_each(|checked| output::line(&existing(checked)))
+}
+
+/// Damage fails; points that others took the snapshots of are what is missing.
+fn judge(system: &System, report: &VerifyReport, damage: &[String], elsewhere: &ExistingCheck) -> Result<u8> {
+    let name = &system.policy.system;
+    if damage.is_empty() {
+        return Ok(if elsewhere.forgotten.is_empty() { 0 } else { 3 });
     }
-    for damage in &report.damage {
-        eprintln!("damage: {damage}");
+    let places = damage.len();
+    let mut failure = match report.damage.is_empty() {
+        true => Failure::failed(format!("what existing repositories hold of {name:?} is damaged in {places} places")),
+        false => Failure::failed(format!("the repository of {name:?} is damaged in {places} places")).hint(format!(
+            "restore what you need from points that are whole, and copy the repository; then `lifeboat repair {name}` \
+             mends what can be mended in it, and the next backup puts back the policy and its scripts"
+        )),
+    };
+    if places > report.damage.len() {
+        failure = failure.hint("lifeboat writes nothing into an existing repository: restic's own tools mend it");
     }
-    Err(Failure::failed(format!(
-        "the repository of {:?} is damaged in {} places",
-        system.policy.system,
-        report.damage.len()
-    ))
-    .hint(format!(
-        "restore what you need from points that are whole, and copy the repository; then `lifeboat repair {}` mends what \
-         can be mended in it, and the next backup puts back the policy and its scripts",
-        system.policy.system
-    )))
+    Err(failure)
 }
 
 /// For `status`. What was found is told even when it cannot be noted.
-fn note(system: &System, report: &VerifyReport, percent_read: u8) {
+fn note(system: &System, damage: u64, percent_read: u8) {
     let noted = system.catalog.put_verification(VerificationRow {
         system: system.policy.system.clone(),
         at: system.clock.now(),
         percent_read,
-        damage: report.damage.len() as u64,
+        damage,
     });
     if let Err(failure) = noted {
         system.progress.warn(&format!("{}: `lifeboat status` does not know of this verification", failure.message));

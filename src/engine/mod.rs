@@ -5,6 +5,7 @@
 //! There is no separate recovery mode.
 
 pub mod closing;
+pub mod existing;
 pub mod lock;
 mod steady_clock;
 pub mod system;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::existing::PointReaders;
 use super::lock::SystemLock;
 use crate::catalog::{Catalog, DrillRow};
 use crate::ground::failure::OrFail;
-use crate::ground::{Clock, Failure, Progress, Result, SecretReference, durable_file, os_reason};
+use crate::ground::{Clock, Failure, Progress, Result, Secret, SecretReference, durable_file, os_reason};
 use crate::ledger::Ledger;
 use crate::policy::{DrLocation, Policy, Primary};
 use crate::repository::{KeyStrength, Repository, RepositoryError};
@@ -101,6 +102,14 @@ impl System {
     pub fn open_repository(&self) -> Result<Repository> {
         let password = repository_password(&self.policy.dr).resolve()?;
         Repository::open(self.dr.repository_store(), &password).map_err(|error| self.explain(error))
+    }
+
+    /// Readers of recovery points, wherever they lie.
+    ///
+    /// # Errors
+    /// As [`System::open_repository`].
+    pub fn point_readers(&self) -> Result<PointReaders> {
+        Ok(PointReaders::new(self.open_repository()?, &self.policy))
     }
 
     /// The repository's place for backups: before a bucket lies a cache of what each backup reads again.
@@ -236,6 +245,12 @@ pub fn repository_password(dr: &DrLocation) -> &SecretReference {
             repository_password
         }
     }
+}
+
+/// Passwords of all repositories that a policy names, as far as they can be had: nothing that is kept may hold one.
+pub fn secrets_of(policy: &Policy) -> Vec<Secret> {
+    let existing = policy.sources.iter().filter_map(|source| Some(&source.existing()?.password));
+    existing.chain([repository_password(&policy.dr)]).filter_map(|reference| reference.resolve().ok()).collect()
 }
 
 /// 64 hex digits are what `init` makes from 32 random bytes: a costly derivation would gain nothing.

@@ -3,6 +3,7 @@
 use super::unfinished;
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
+use crate::engine::existing::PointReaders;
 use crate::engine::system::System;
 use crate::ground::{Failure, Result};
 use crate::lifecycle::archive::{self, ArchiveRequest};
@@ -55,7 +56,8 @@ async fn continue_with(system: &System, repository: &Repository) -> Result<Vec<A
 
 async fn perform(run: &Run, system: &System, repository: &Repository, point: &PointRecord) -> Result<ArchiveRecord> {
     let _reading = repository.lock_shared(system.clock.now())?;
-    match archive::archive(run, system, repository, point).await {
+    let readers = PointReaders::new(repository.clone(), &system.policy);
+    match archive::archive(run, system, &readers, point).await {
         Ok(record) => {
             let summary = format!("archived {} to {}", point.id, record.location);
             let mut closing = Closing::new(Outcome::Done, summary);

@@ -88,7 +88,7 @@ fn covers(done: &BackupDone, system: &System, request: &BackupRequest) -> bool {
         .iter()
         .filter_map(|outcome| match outcome {
             SourceOutcome::Point(point) => Some(point.source.as_str()),
-            SourceOutcome::Failed { source, .. } => Some(source.as_str()),
+            SourceOutcome::Failed { source, .. } | SourceOutcome::NothingNew { source, .. } => Some(source.as_str()),
             SourceOutcome::HookFailed { .. } => None,
         })
         .collect();

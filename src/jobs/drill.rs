@@ -13,7 +13,7 @@ use super::unfinished;
 use crate::catalog::DrillRow;
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
-use crate::engine::system::{System, repository_password};
+use crate::engine::system::{System, repository_password, secrets_of};
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Result};
 use crate::policy::{self, Policy};
@@ -115,10 +115,12 @@ async fn perform(
     let (points, damaged) = system.dr.points()?;
     damaged.iter().for_each(|sentence| system.progress.warn(sentence));
     let scripts = in_force.map(|in_force| system.dr.scripts(&in_force)).transpose()?.unwrap_or_default();
+    // Evidence lies unencrypted: whose password is not known cannot be masked in it.
+    repository_password(&policy.dr).resolve()?;
     let context = DrillContext {
         repository: repository.clone(),
         points,
-        secrets: vec![repository_password(&policy.dr).resolve()?],
+        secrets: secrets_of(&policy),
         policy,
         scripts,
         target: system.state.drill_target(run.id()),

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::unfinished;
 use crate::engine::Run;
 use crate::engine::closing::{Closing, close};
+use crate::engine::existing::PointReaders;
 use crate::engine::lock::SystemLock;
 use crate::engine::system::System;
 use crate::ground::{Failure, FailureKind, Result, blocking, byte_path};
 use crate::recovery::browse::{self, tree_id};
 use crate::recovery::points::points_at;
 use crate::recovery::restore::{self, RestoreRequest, RestoreSummary};
-use crate::repository::{BlobReader, Repository};
+use crate::repository::BlobReader;
 use crate::site::records::{Missing, PointRecord, PointState};
 
 /// The kind's word in catalog and ledger.
@@ -123,7 +124,9 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
     if !wish.overwrite {
         require_empty(wish)?;
     }
-    let parts = parts(&repository, points, wish)?;
+    let readers = PointReaders::new(repository.clone(), &system.policy);
+    let parts = parts(&readers, points, wish)?;
+    require_reachable(&readers, &parts)?;
     warn_of_partial(system, &parts);
     end_interrupted(system).await?;
     let run = Run::begin(&system.catalog, system.clock.as_ref(), &system.policy.system, KIND, wish)?;
@@ -132,7 +135,7 @@ pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish
         // A DR site that cannot be written to must not stop a restore.
         system.progress.warn(&format!("restoring without a lock in the repository: {error}"));
     });
-    match restore_parts(&run, system, &repository, &parts, wish).await {
+    match restore_parts(&run, system, &readers, &parts, wish).await {
         Ok(restored) => {
             let incomplete = restored.iter().any(|point| point.missing_count > 0);
             let outcome = if incomplete { Outcome::Partial } else { Outcome::Done };
@@ -154,28 +157,46 @@ struct Part {
 }
 
 /// Which point holds which of the paths asked for: judged before anything is written.
-fn parts(repository: &Repository, points: &[PointRecord], wish: &RestoreWish) -> Result<Vec<Part>> {
+fn parts(readers: &PointReaders, points: &[PointRecord], wish: &RestoreWish) -> Result<Vec<Part>> {
     let only: Vec<PathBuf> = wish.only.iter().map(path_of).collect::<Result<_>>()?;
     if only.is_empty() {
         return Ok(points.iter().map(|point| Part { point: point.clone(), only: Vec::new() }).collect());
     }
-    let reader = repository.reader()?;
     let mut parts: Vec<Part> = points.iter().map(|point| Part { point: point.clone(), only: Vec::new() }).collect();
     for path in only {
-        let mut found = false;
+        let (mut found, mut unreachable) = (false, None);
         for part in &mut parts {
-            if holds(&reader, &part.point, &path)? {
-                part.only.push(path.clone());
-                found = true;
+            match readers.of(&part.point).and_then(|reader| holds(&reader, &part.point, &path)) {
+                Ok(true) => {
+                    part.only.push(path.clone());
+                    found = true;
+                }
+                Ok(false) => {}
+                // An existing repository that is not there must not keep others from giving what they hold.
+                Err(failure) if part.point.is_elsewhere() => unreachable = Some(failure),
+                Err(failure) => return Err(failure),
             }
         }
         if !found {
-            return Err(Failure::wrong_input(format!("{} is in no chosen recovery point", path.display()))
-                .hint("`lifeboat find` looks for names, `lifeboat ls` shows what is there"));
+            let nowhere = Failure::wrong_input(format!("{} is in no chosen recovery point", path.display()))
+                .hint("`lifeboat find` looks for names, `lifeboat ls` shows what is there");
+            return Err(unreachable.unwrap_or(nowhere));
         }
     }
     parts.retain(|part| !part.only.is_empty());
     Ok(parts)
+}
+
+/// When all that is asked for lies in existing repositories and none can be opened, that is said before anything begins.
+fn require_reachable(readers: &PointReaders, parts: &[Part]) -> Result<()> {
+    let mut first = None;
+    for part in parts {
+        match part.point.is_elsewhere().then(|| readers.of(&part.point)) {
+            Some(Err(failure)) => first = first.or(Some(failure)),
+            _ => return Ok(()),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 fn holds(reader: &BlobReader, point: &PointRecord, path: &Path) -> Result<bool> {
@@ -197,14 +218,14 @@ fn path_of(text: &String) -> Result<PathBuf> {
 async fn restore_parts(
     run: &Run,
     system: &System,
-    repository: &Repository,
+    readers: &PointReaders,
     parts: &[Part],
     wish: &RestoreWish,
 ) -> Result<Vec<Restored>> {
     let (mut restored, mut failed) = (Vec::new(), Vec::new());
     for part in parts {
         let step = format!("restore {}", part.point.source);
-        match run.step(&step, || restore_part(system, repository, part, wish)).await {
+        match run.step(&step, || restore_part(system, readers, part, wish)).await {
             Ok(done) => restored.push(done),
             Err(failure) => failed.push((part, failure)),
         }
@@ -303,7 +324,7 @@ fn require_empty(wish: &RestoreWish) -> Result<()> {
     }
 }
 
-async fn restore_part(system: &System, repository: &Repository, part: &Part, wish: &RestoreWish) -> Result<Restored> {
+async fn restore_part(system: &System, readers: &PointReaders, part: &Part, wish: &RestoreWish) -> Result<Restored> {
     let point = &part.point;
     let request = RestoreRequest {
         tree: tree_id(&point.tree)?,
@@ -316,10 +337,12 @@ async fn restore_part(system: &System, repository: &Repository, part: &Part, wis
     if wish.below_source {
         target.push(&point.source);
     }
-    let (repository, progress) = (repository.clone(), std::sync::Arc::clone(&system.progress));
+    let (readers, stored) = (readers.clone(), point.clone());
+    let progress = std::sync::Arc::clone(&system.progress);
     progress.begin(&format!("restoring {}", point.source), Some(point.bytes));
     let work = blocking(move || {
-        let restored = restore::restore(&repository.reader()?, &request, &target, progress.as_ref());
+        let reader = readers.of(&stored);
+        let restored = reader.and_then(|reader| restore::restore(&reader, &request, &target, progress.as_ref()));
         progress.end();
         restored
     });

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cold_object::{self, ColdObject};
 use crate::engine::Run;
+use crate::engine::existing::PointReaders;
 use crate::engine::system::System;
 use crate::ground::failure::OrFail;
 use crate::ground::{Failure, Progress, Result, blocking, byte_path, durable_file};
 use crate::policy::{ArchiveRule, ArchiveTarget};
-use crate::repository::Repository;
 use crate::site::records::{ArchiveRecord, PointRecord, PointState, RECORD_FORMAT};
 
 /// What an archive run is asked for.
@@ -42,12 +42,7 @@ pub fn cold_directory(system: &System) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the point cannot be read whole, or the cold directory or the DR site cannot be written.
-pub async fn archive(
-    run: &Run,
-    system: &System,
-    repository: &Repository,
-    point: &PointRecord,
-) -> Result<ArchiveRecord> {
+pub async fn archive(run: &Run, system: &System, readers: &PointReaders, point: &PointRecord) -> Result<ArchiveRecord> {
     let id = format!("archive-{}", point.id);
     if let Some(record) = system.dr.archive(&id)? {
         system.catalog.put_archive(&record)?;
@@ -56,11 +51,11 @@ pub async fn archive(
     let path = cold_directory(system)?.join(format!("{}.tar.zst", point.id));
     let object = run
         .step("write archive", || {
-            let (repository, point, path) = (repository.clone(), point.clone(), path.clone());
+            let (readers, point, path) = (readers.clone(), point.clone(), path.clone());
             let progress = std::sync::Arc::clone(&system.progress);
             blocking(move || {
                 progress.begin(&format!("archiving {}", point.source), Some(point.bytes));
-                let written = write_object(&repository, &point, &path, progress.as_ref());
+                let written = write_object(&readers, &point, &path, progress.as_ref());
                 progress.end();
                 written
             })
@@ -74,7 +69,7 @@ pub async fn archive(
 /// Writes below a temporary name that the next attempt uses again, so that a kill leaves at most one unfinished file, and
 /// reads the object back before it gets its own name.
 fn write_object(
-    repository: &Repository,
+    readers: &PointReaders,
     point: &PointRecord,
     path: &Path,
     progress: &dyn Progress,
@@ -83,7 +78,7 @@ fn write_object(
     let doing = || format!("cannot write the archive {}", path.display());
     durable_file::create_directories(directory).or_fail(doing)?;
     let temporary = directory.join(format!(".writing-{}.tar.zst", point.id));
-    let object = write_temporary(repository, point, &temporary, progress).map_err(|failure| {
+    let object = write_temporary(readers, point, &temporary, progress).map_err(|failure| {
         // Half an archive on a full disk helps nobody.
         let _ = std::fs::remove_file(&temporary);
         failure.context(doing())
@@ -94,7 +89,7 @@ fn write_object(
 }
 
 fn write_temporary(
-    repository: &Repository,
+    readers: &PointReaders,
     point: &PointRecord,
     temporary: &Path,
     progress: &dyn Progress,
@@ -104,7 +99,7 @@ fn write_temporary(
     // Files that only their owner may read are in it.
     let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary);
     let file = opened.or_fail(doing)?;
-    let object = cold_object::write(&repository.reader()?, point, &file, progress)?;
+    let object = cold_object::write(&readers.of(point)?, point, &file, progress)?;
     file.sync_all().or_fail(doing)?;
     cold_object::read_back(temporary, &object)?;
     Ok(object)
@@ -158,7 +153,7 @@ pub fn due(
     for point in points.iter().filter(|point| point.state == PointState::Complete) {
         let period = period(&rule.which, point, &zone);
         let best = newest.entry((point.source.clone(), period)).or_insert(point);
-        if point.sequence > best.sequence {
+        if point.compare_newness(best).is_gt() {
             *best = point;
         }
     }

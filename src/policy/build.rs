@@ -145,6 +145,12 @@ fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
             environment: strings(node, "environment").iter().filter_map(|text| parse_variable(text)).collect(),
             timeout: duration(node, "timeout").unwrap_or(COMMAND_TIMEOUT),
         }),
+        EXISTING_REPOSITORY => SourceKind::Repository(ExistingRepository {
+            path: string(node, "path")?,
+            password: secret(node, "password")?,
+            host: string(node, "host"),
+            tags: strings(node, "tags"),
+        }),
         "ebs" => SourceKind::Ebs {
             select: ebs_selection(&node.child("select")?)?,
             crash_consistent: string(node, "crash_consistent"),

@@ -8,7 +8,8 @@ use Need::{Default, Optional, Required};
 use Shape::{Count, Named, Text, Texts, Yes};
 
 /// The kinds of source, in the order they are documented.
-pub(crate) const KINDS: &[&str] = &["files", "logs", "image", "sqlite", "postgres", "mysql", "command", "ebs", "rds"];
+pub(crate) const KINDS: &[&str] =
+    &["files", "logs", "image", "sqlite", "postgres", "mysql", "command", "repository", "ebs", "rds"];
 const PROVIDERS: &[&str] = &["local", "aws"];
 /// Those that answer at once: a pack in a colder one could not be read when a backup or restore needs it.
 const STORAGE_CLASSES: &[&str] = &["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
@@ -323,6 +324,32 @@ static SOURCE: Table = Table {
                         "Variables of the command's environment and where their values are found, each as `NAME=REFERENCE`: `PGPASSWORD=env:SHOP_PASSWORD`. Beside them it has only `PATH`, `LANG`, `HOME`, `TMPDIR`, `LIFEBOAT_RUN` and `LIFEBOAT_STEP`.",
                     ),
                     key("timeout", Text(Form::Duration), Default("12h"), "How long it may take before it is ended."),
+                ],
+            ),
+            case(
+                "repository",
+                "An existing restic repository: each of its snapshots gets a recovery point where it is, and nothing is \
+                 read or stored again. It is only ever read.",
+                &[
+                    key(
+                        "path",
+                        Text(Form::AbsolutePath),
+                        Required,
+                        "The repository's directory. It is not the DR site's own.",
+                    ),
+                    key("password", Text(Form::Secret), Required, "Where the repository's password is found."),
+                    key(
+                        "host",
+                        Text(Form::Plain),
+                        Optional,
+                        "Only snapshots of this host, as `restic snapshots` names it.",
+                    ),
+                    key(
+                        "tags",
+                        Texts(Form::Plain, 1),
+                        Default("whatever their tags are"),
+                        "Only snapshots that carry each of these tags.",
+                    ),
                 ],
             ),
             case(

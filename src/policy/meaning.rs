@@ -71,7 +71,7 @@ fn check_beacon(source: &Node<'_>, faults: &mut Faults) {
         return;
     }
     let is_database = DATABASES.contains(&kind.text);
-    let is_files = ["files", "logs"].contains(&kind.text);
+    let is_files = ["files", "logs", "repository"].contains(&kind.text);
     let fits = |form: &str| if form == "sql" { is_database } else { is_files };
     let expected = match (is_database, is_files) {
         (true, _) => "{ sql = \"...\" }",

@@ -210,6 +210,8 @@ pub enum SourceKind {
     Mysql { dsn: SecretReference },
     /// What a command writes to its standard output.
     Command(CommandOutput),
+    /// An existing restic repository, whose snapshots are taken over where they are.
+    Repository(ExistingRepository),
     /// EBS volumes; AWS only.
     Ebs { select: EbsSelection, crash_consistent: Option<String> },
     /// RDS instance or cluster; AWS only.
@@ -223,7 +225,7 @@ pub enum SourceKind {
 
 impl SourceKind {
     /// The word used for it in policies and records: `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `command`,
-    /// `ebs`, `rds`.
+    /// `repository`, `ebs`, `rds`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Files { .. } => "files",
@@ -233,6 +235,7 @@ impl SourceKind {
             Self::Postgres(_) => "postgres",
             Self::Mysql { .. } => "mysql",
             Self::Command(_) => "command",
+            Self::Repository(_) => EXISTING_REPOSITORY,
             Self::Ebs { .. } => "ebs",
             Self::Rds { .. } => "rds",
         }
@@ -269,6 +272,21 @@ impl CommandOutput {
     pub fn name(&self) -> String {
         self.run.first().cloned().unwrap_or_default()
     }
+}
+
+/// The kind's word of sources whose data stays where it is: the points of such a source lie in an existing repository.
+pub const EXISTING_REPOSITORY: &str = "repository";
+
+/// An existing restic repository, and which of its snapshots are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingRepository {
+    /// Its directory.
+    pub path: String,
+    pub password: SecretReference,
+    /// Only snapshots of this host.
+    pub host: Option<String>,
+    /// Only snapshots that carry all of these tags.
+    pub tags: Vec<String>,
 }
 
 /// Which EBS volumes.

@@ -74,6 +74,10 @@ fn places_of<'a>(source: &Node<'a>) -> Vec<Place<'a>> {
         "files" => source.texts("paths").into_iter().map(|path| place(path, false)).collect(),
         "logs" => source.texts("paths").into_iter().map(|path| place(path, true)).collect(),
         "image" | "sqlite" => source.text("path").map(|path| place(path, false)).into_iter().collect(),
+        // It is not copied, so it may hold anything; but lifeboat's own snapshots are no source.
+        "repository" => {
+            source.text("path").map(|path| Place { deep: false, ..place(path, false) }).into_iter().collect()
+        }
         _ => Vec::new(),
     }
     .into_iter()

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::ground::sha256_hex;
 
 use super::build::{RESTORE_TIMEOUT, SINGLE_ATTEMPT};
-use super::{Check, CheckKind, Comparison, Expectation, Plan, Policy, Source, SourceKind, Step, StepAction};
+use super::{
+    Check, CheckKind, Comparison, ExistingRepository, Expectation, Plan, Policy, Source, SourceKind, Step, StepAction,
+};
 
 impl Policy {
     /// The source of this name.
@@ -46,13 +48,23 @@ impl Policy {
     /// The plan of `lifeboat drill`: the one written as `drill`, or one made from the sources.
     ///
     /// The made one restores every source below its own name and then looks at what came back: SQLite's own
-    /// integrity check answers `ok`, another database answers a query, and what files, logs and images were restored
-    /// into exists. EBS volumes are restored and not looked into.
+    /// integrity check answers `ok`, another database answers a query, and what files, logs, images and snapshots of an
+    /// existing repository were restored into exists. EBS volumes are restored and not looked into.
     pub fn default_drill_plan(&self) -> Plan {
         self.plan("drill").cloned().unwrap_or_else(|| Plan {
             steps: self.sources.iter().map(restore_step).collect(),
             checks: self.sources.iter().filter_map(simple_check).collect(),
         })
+    }
+}
+
+impl Source {
+    /// The existing repository that its points lie in, where it is of that kind.
+    pub fn existing(&self) -> Option<&ExistingRepository> {
+        match &self.kind {
+            SourceKind::Repository(existing) => Some(existing),
+            _ => None,
+        }
     }
 }
 
@@ -97,7 +109,7 @@ fn simple_check(source: &Source) -> Option<Check> {
         SourceKind::Postgres(_) | SourceKind::Mysql { .. } | SourceKind::Rds { .. } => {
             (sql("select 1", "1"), SINGLE_ATTEMPT)
         }
-        SourceKind::Files { .. } | SourceKind::Logs { .. } | SourceKind::Image { .. } => {
+        SourceKind::Files { .. } | SourceKind::Logs { .. } | SourceKind::Image { .. } | SourceKind::Repository(_) => {
             (CheckKind::File { path: on.clone(), sha256: None }, SINGLE_ATTEMPT)
         }
         SourceKind::Command(command) => {

@@ -20,13 +20,14 @@ use super::steps::{self, FromRepository, Restorer, StepContext};
 use super::surroundings::Surroundings;
 use super::{checks, cleanup, databases, measure};
 use crate::engine::Run;
+use crate::engine::existing::PointReaders;
 use crate::ground::failure::OrFail;
 use crate::ground::{Clock, Failure, Progress, Result, Secret, durable_file};
 use crate::policy::{Check, Plan, Policy, Primary, StepAction};
 use crate::repository::Repository;
 use crate::site::records::PointRecord;
 
-/// What a drill is given: only what the DR site holds.
+/// What a drill is given: only what the DR site holds, and the existing repositories that the policy there names.
 pub struct DrillContext {
     /// Opened.
     pub repository: Repository,
@@ -60,7 +61,8 @@ pub struct DrillContext {
 /// Wrong input when the plan cannot be run at all (nothing was started); failed when the journal or the clean-up
 /// could not be written.
 pub async fn drill(run: &Run, context: DrillContext) -> Result<()> {
-    let restorer = FromRepository::new(context.repository.clone(), Arc::clone(&context.progress));
+    let readers = PointReaders::new(context.repository.clone(), &context.policy);
+    let restorer = FromRepository::new(readers, Arc::clone(&context.progress));
     orchestrate(run.clone(), Arc::new(context), Arc::new(restorer)).await
 }
 

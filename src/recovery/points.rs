@@ -6,8 +6,9 @@ use crate::site::records::PointRecord;
 
 /// The newest usable point of `source`.
 ///
-/// Without `at`: the greatest sequence number, whatever clocks said. With `at`, "had it happened then": the greatest
-/// sequence number among the points that were available at that time and whose data is not newer than it.
+/// Without `at`: the one with the greatest sequence number, whatever clocks said; of points in an existing repository the
+/// one of the latest snapshot ([`PointRecord::compare_newness`]). With `at`, "had it happened then": the same among the
+/// points that were available at that time and whose data is not newer than it.
 /// A partial point counts like a complete one: newer data with a named gap serves better than older data; what is
 /// missing in it is named by the restore.
 pub fn points_at<'a>(points: &'a [PointRecord], source: &str, at: Option<Timestamp>) -> Option<&'a PointRecord> {
@@ -15,7 +16,7 @@ pub fn points_at<'a>(points: &'a [PointRecord], source: &str, at: Option<Timesta
         .iter()
         .filter(|point| point.source == source)
         .filter(|point| at.is_none_or(|at| point.available_time <= at && point.data_time <= at))
-        .max_by_key(|point| point.sequence)
+        .max_by(|left, right| left.compare_newness(right))
 }
 
 #[cfg(test)]
@@ -74,6 +75,25 @@ pub(crate) mod tests {
             let at = at.map(|second| Timestamp::from_second(second).unwrap());
             assert_eq!(points_at(&points, source, at).map(|point| point.sequence), expected, "{source} {at:?}");
         }
+    }
+
+    #[test]
+    fn of_snapshots_that_were_found_in_any_order_the_latest_is_chosen() {
+        let found = |sequence, data, available| {
+            let kind = crate::policy::EXISTING_REPOSITORY.into();
+            PointRecord { kind, ..point("old", sequence, data, available) }
+        };
+        // Found at 500: two snapshots; at 600 an older one, and one that is dated later than that.
+        let mut points = vec![found(1, 100, 500), found(2, 300, 500), found(3, 200, 600)];
+        assert_eq!(points_at(&points, "old", None).unwrap().sequence, 2);
+        points.push(found(4, 9_000, 600));
+        assert_eq!(points_at(&points, "old", None).unwrap().sequence, 4);
+        // A clock that runs ahead does not hold its place for ever.
+        points.push(found(5, 700, 710));
+        assert_eq!(points_at(&points, "old", None).unwrap().sequence, 5);
+        // The source is read by ourselves from here on.
+        points.push(point("old", 6, 650, 660));
+        assert_eq!(points_at(&points, "old", None).unwrap().sequence, 6);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifeboat_verify::events::{Restored, StepOutput};
@@ -16,12 +16,13 @@ use super::remove::remove_tree;
 use super::restore::{RestoreRequest, RestoreSummary, restore};
 use super::scripts::{self, ScriptCall};
 use super::surroundings::{RestoredSource, Surroundings, run_mark, step_mark};
+use crate::engine::existing::PointReaders;
 use crate::ground::byte_path::unescape_path;
 use crate::ground::failure::OrFail;
 use crate::ground::reaper;
 use crate::ground::{Failure, Progress, Result, durable_file};
 use crate::policy::{SourceKind, Step, StepAction};
-use crate::repository::{BlobId, BlobReader, Repository};
+use crate::repository::BlobId;
 use crate::site::records::PointRecord;
 
 /// Most entries that are named in the evidence of a restore.
@@ -33,25 +34,15 @@ pub(super) trait Restorer: Send + Sync {
     fn restore(&self, point: &PointRecord, target: &Path) -> Result<RestoreSummary>;
 }
 
-/// Restores from the DR site's repository, whose index is loaded once.
+/// Restores from the repositories that hold the points: the DR site's own, or an existing one.
 pub(super) struct FromRepository {
-    repository: Repository,
-    reader: OnceLock<BlobReader>,
+    readers: PointReaders,
     progress: Arc<dyn Progress>,
 }
 
 impl FromRepository {
-    pub(super) fn new(repository: Repository, progress: Arc<dyn Progress>) -> Self {
-        Self { repository, reader: OnceLock::new(), progress }
-    }
-
-    fn reader(&self) -> Result<&BlobReader> {
-        if let Some(reader) = self.reader.get() {
-            return Ok(reader);
-        }
-        // Two steps may load it at the same time; the first to finish gives it to both.
-        let reader = self.repository.reader()?;
-        Ok(self.reader.get_or_init(|| reader))
+    pub(super) fn new(readers: PointReaders, progress: Arc<dyn Progress>) -> Self {
+        Self { readers, progress }
     }
 }
 
@@ -64,7 +55,7 @@ impl Restorer for FromRepository {
             overwrite: false,
             privileged: rustix::process::geteuid().is_root(),
         };
-        restore(self.reader()?, &request, target, self.progress.as_ref())
+        restore(&self.readers.of(point)?, &request, target, self.progress.as_ref())
     }
 }
 

@@ -119,6 +119,11 @@ fn to_json(packs: &[NamedPack], time: Option<&str>) -> Vec<PackJson> {
     packs.iter().map(json).collect()
 }
 
+/// Names of all index files.
+pub(super) fn names(inner: &Inner) -> Result<HashSet<BlobId>, RepositoryError> {
+    Ok(unpacked::list(inner, INDEXES)?.0.into_iter().map(|(id, _)| id).collect())
+}
+
 /// What one index file says.
 pub(super) struct IndexObject {
     pub(super) supersedes: Vec<BlobId>,

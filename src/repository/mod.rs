@@ -10,6 +10,7 @@
 //! | `chunker`, `writer`, `pipeline`, `hash`, `packer`, `storing` | storing |
 //! | `reader`, `opener` | reading |
 //! | `lock`, `process`, `commit` | use by several at once |
+//! | `inspection` | whether trees of a repository that is not ours are whole |
 //! | `verify`, `verify_data`, `tree_visits` | checking |
 //! | `prune`, `repair`; `closure`, `repack`, `rewrite` | removing and mending; what they share |
 //! | `fuzzing` | the parsers, for fuzzers and tests |
@@ -32,6 +33,7 @@ mod index;
 #[cfg(test)]
 mod index_bounds;
 mod index_file;
+mod inspection;
 mod key;
 mod lock;
 mod opener;
@@ -56,6 +58,7 @@ mod verify;
 mod verify_data;
 mod writer;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -68,6 +71,7 @@ use crypto::SealKey;
 
 pub use chunker::{BLOB_MAX, TAIL_KEPT};
 pub use error::{ContentError, RepositoryError};
+pub use inspection::{Inspection, TreeSize};
 pub use lock::LockGuard;
 pub use reader::{BlobReader, BlobSink};
 pub use snapshot::Snapshot;
@@ -288,6 +292,16 @@ impl Repository {
     /// Whether everything that a tree refers to is stored; what of it is marked for deletion is put back.
     pub fn is_whole(&self, tree: &BlobId) -> Result<bool, RepositoryError> {
         commit::is_whole(&self.inner, tree)
+    }
+
+    /// Loads the index to tell of trees whether they are whole, without writing anything. Snapshots are listed before.
+    pub fn inspection(&self) -> Result<Inspection, RepositoryError> {
+        Inspection::begin(&self.inner)
+    }
+
+    /// Names of the index files as they lie there now. While they stay the same, nothing was pruned.
+    pub fn index_names(&self) -> Result<HashSet<BlobId>, RepositoryError> {
+        index_file::names(&self.inner)
     }
 
     /// Saves a snapshot (its `id` is ignored) and returns its id. Only after [`BlobWriter::finish`], and only where nobody

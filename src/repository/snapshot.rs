@@ -122,6 +122,8 @@ pub(super) fn load_readable(inner: &Inner) -> Result<(Vec<Snapshot>, Vec<String>
     for (id, _) in ids {
         match load(inner, &id) {
             Ok(snapshot) => snapshots.push(snapshot),
+            // As above.
+            Err(RepositoryError::Damaged(_)) if inner.store.size(&format!("{SNAPSHOTS}{id}"))?.is_none() => {}
             Err(error) => damage.push(error.to_string()),
         }
     }

@@ -17,17 +17,23 @@ const COMPRESSED: u8 = 2;
 /// Ids with sizes, and the names that the format does not know.
 pub(super) type Listing = (Vec<(BlobId, u64)>, Vec<String>);
 
-/// All objects in a directory such as `index/`.
+/// All objects in a directory such as `index/`; what another program is about to write there is none yet.
 pub(super) fn list(inner: &Inner, directory: &str) -> Result<Listing, RepositoryError> {
     let (mut known, mut foreign) = (Vec::new(), Vec::new());
     for object in inner.store.list(directory)? {
         let name = object.key.rsplit('/').next().unwrap_or_default();
         match BlobId::from_hex(name) {
             Some(id) => known.push((id, object.size)),
+            None if is_being_written(name) => {}
             None => foreign.push(object.key),
         }
     }
     Ok((known, foreign))
+}
+
+/// restic writes an object below a longer name, `ID-tmp-NUMBER`, before it gets its own.
+fn is_being_written(name: &str) -> bool {
+    name.split_once("-tmp-").is_some_and(|(id, _)| BlobId::from_hex(id).is_some())
 }
 
 /// Loads one object and checks its name, its seal and its form.

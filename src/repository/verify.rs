@@ -224,7 +224,8 @@ fn check_trees(inner: &Inner, reader: &BlobReader, snapshots: &[Snapshot], damag
     damage.more += found.more;
 }
 
-fn check_content(reader: &BlobReader, node: &Node) -> Result<(), String> {
+/// Every piece of a file must be known, and their lengths make its size; the error says what is wrong.
+pub(super) fn check_content(reader: &BlobReader, node: &Node) -> Result<(), String> {
     let mut total = 0_u64;
     for id in &node.content {
         let length = reader.length(BlobKind::Data, id);

@@ -6,6 +6,7 @@ pub mod local;
 mod marker;
 pub mod object_store;
 pub mod place;
+mod read_only;
 pub mod records;
 #[cfg(feature = "aws")]
 pub mod s3;
@@ -14,3 +15,4 @@ pub use cache::CachedStore;
 pub use dr::DrSite;
 pub use object_store::{ObjectInfo, ObjectStore, PutMode, StagedObject, StoreError, StoreErrorKind};
 pub use place::{BucketPlace, SitePlace};
+pub use read_only::ReadOnlyStore;

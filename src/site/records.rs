@@ -1,5 +1,6 @@
 //! Records that lie at the DR site as JSON: recovery points, archives, the policy in force.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ground::{Failure, Result};
+use crate::policy::EXISTING_REPOSITORY;
 
 /// Version of the records' format; a newer one is refused with a sentence.
 pub const RECORD_FORMAT: u32 = 1;
@@ -53,7 +55,7 @@ pub struct FullRead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointRecord {
     pub format: u32,
-    /// `SOURCE-RUN`, for instance `files-20261122T003012Z-7f3a`.
+    /// `SOURCE-RUN`, for instance `files-20261122T003012Z-7f3a`; in an existing repository `SOURCE-SNAPSHOT`.
     pub id: String,
     pub system: String,
     pub source: String,
@@ -61,9 +63,10 @@ pub struct PointRecord {
     pub kind: String,
     /// The run that made it.
     pub run: String,
-    /// Position among all points of the system, from 1; the newest point has the greatest, whatever clocks said.
+    /// Position among all points of the system, from 1, in the order in which they were made; see
+    /// [`PointRecord::compare_newness`].
     pub sequence: u64,
-    /// The moment the data is true of: for files the moment the read began.
+    /// The moment the data is true of: for files the moment the read began, in an existing repository the snapshot's.
     pub data_time: Timestamp,
     /// When the DR copy was complete and verified.
     pub available_time: Timestamp,
@@ -85,7 +88,7 @@ pub struct PointRecord {
     /// What is missing, at most 1,000 entries; `missing_count` has the whole number.
     pub missing: Vec<Missing>,
     pub missing_count: u64,
-    /// Snapshot in the repository, hex.
+    /// Snapshot in the repository that holds the point, hex.
     pub snapshot: String,
     /// Root tree of the snapshot, hex: the content hash carried from capture to restore.
     pub tree: String,
@@ -93,7 +96,7 @@ pub struct PointRecord {
     pub roots: Vec<String>,
     /// SHA-256 of the policy in force, hex.
     pub policy: String,
-    /// Host that read the data.
+    /// Host that read the data, as the snapshot names it.
     pub host: String,
     /// Why the times may be wrong, when the clock was seen to run backwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +115,24 @@ pub struct Database {
     pub database: String,
     /// A role that may read everything.
     pub role: String,
+}
+
+impl PointRecord {
+    /// Whether its data lies in the existing repository of its source, and its snapshot is another program's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.kind == EXISTING_REPOSITORY
+    }
+
+    /// Which of two points of one source has the newer data. The sequence decides, whatever clocks said. Snapshots of an
+    /// existing repository may come to be known in any order, so of two of them their own times do; one that is dated later
+    /// than the moment it was found counts from that moment.
+    pub fn compare_newness(&self, other: &Self) -> Ordering {
+        if self.is_elsewhere() && other.is_elsewhere() {
+            let moment = |point: &Self| (point.data_time.min(point.available_time), point.sequence);
+            return moment(self).cmp(&moment(other));
+        }
+        self.sequence.cmp(&other.sequence)
+    }
 }
 
 /// An archive: a self-contained cold object made from one point.

@@ -86,6 +86,22 @@ fn commands() {
 }
 
 #[test]
+fn existing_repositories() {
+    let source = |rest: &str| format!("[[source]]\nname = \"old\"\nkind = \"repository\"\n{rest}[schedule]");
+    let refused = |rest: &str, at: &str, words: &[&str]| refused("[schedule]", &source(rest), at, words);
+    let path = "path = \"/srv/restic\"\n";
+    refused(path, "[[source]]", &["\"password\" is missing", "kind = \"repository\"", "env:NAME"]);
+    refused("password = \"env:P\"\n", "[[source]]", &["\"path\" is missing"]);
+    refused(&format!("{path}password = \"hunter2\"\n"), "\"hunter2", &["not shown"]);
+    let whole = format!("{path}password = \"env:P\"\n");
+    refused(&format!("{whole}tags = []\n"), "[]", &["\"tags\" is empty"]);
+    refused(&format!("{whole}hosts = \"web1\"\n"), "hosts", &["did you mean \"host\"?"]);
+    refused(&format!("{whole}beacon = {{ sql = \"select 1\" }}\n"), "sql", &["cannot be read from a source of kind"]);
+    let inside = "path = \"/mnt/dr/shop/repository\"\npassword = \"env:P\"\n";
+    refused(inside, "\"/mnt/dr/shop/repository\"", &["of source \"old\" lies inside the DR site"]);
+}
+
+#[test]
 fn names() {
     refused("system = \"shop\"", "system = \"../shop\"", "\"../shop\"", &["is no plain name"]);
     refused("system = \"shop\"", "system = \"My Shop\"", "\"My", &["did you mean \"my-shop\"?"]);

@@ -292,6 +292,20 @@ fn the_other_beacons_selections_and_clusters_are_read() {
 }
 
 #[test]
+fn an_existing_repository_is_read_with_and_without_its_filters() {
+    let source = |more: &str| {
+        let kind = format!("kind = \"repository\", path = \"/srv/restic\", password = \"env:P\"{more}");
+        let policy = parse(&LEAST.replace("kind = \"files\", paths = [\"/srv\"]", &kind));
+        policy.sources[0].existing().expect("it is one").clone()
+    };
+    let plain = source("");
+    assert_eq!((plain.path.as_str(), plain.host, plain.tags.len()), ("/srv/restic", None, 0));
+    assert_eq!(plain.password, SecretReference::Env("P".into()));
+    let filtered = source(", host = \"web1\", tags = [\"a\", \"b\"]");
+    assert_eq!((filtered.host.as_deref(), filtered.tags), (Some("web1"), vec!["a".to_owned(), "b".to_owned()]));
+}
+
+#[test]
 fn the_least_policy_has_defaults_and_a_drill_of_its_own() {
     let least = parse(LEAST);
     assert_eq!(least.timezone, "UTC");

@@ -127,10 +127,11 @@ fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Fai
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
         SourceKind::Command(command) => command::capture_command(session, command),
         SourceKind::Postgres(cluster) => postgres::capture_postgres(session, cluster),
+        SourceKind::Repository(_) => Err(Failure::failed("an existing repository is taken over where it is, not read")),
         SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
             let kind = kind.word();
             Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))
-                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite`, `postgres` and `command`"))
+                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite`, `postgres`, `command` and `repository`"))
         }
     }
 }

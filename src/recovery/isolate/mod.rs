@@ -43,7 +43,7 @@ struct Wanted {
 }
 
 /// The paths on this machine that belong to the primary: sources' paths, for patterns the directory before the first
-/// wildcard. Sources that are reached by network have none.
+/// wildcard. Sources that are reached by network have none, nor has an existing repository: what lies there is restored.
 pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for source in &policy.sources {
@@ -54,6 +54,7 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
             SourceKind::Postgres(_)
             | SourceKind::Mysql { .. }
             | SourceKind::Command(_)
+            | SourceKind::Repository(_)
             | SourceKind::Ebs { .. }
             | SourceKind::Rds { .. } => {}
         }

@@ -172,6 +172,13 @@ pub(super) fn assumptions(facts: &Facts) -> Vec<String> {
         let sentence = "Where the method is \"newest entry\", the source is assumed to be written all the time";
         sentences.push(sentence.to_owned());
     }
+    for row in facts.sources.iter().filter(|row| row.kind == "repository") {
+        sentences.push(format!(
+            "\"{}\" was restored from an existing repository, which is not at the DR site: it is assumed to outlive the \
+             primary site",
+            row.source
+        ));
+    }
     if !facts.journal.interruptions.is_empty() {
         let sentence = "The drill was interrupted and continued; the RTO includes the time in which nothing ran";
         sentences.push(sentence.to_owned());
