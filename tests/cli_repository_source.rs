@@ -9,8 +9,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use common::{Field, Output, World, noise, tree};
+use lifeboat::ground::Secret;
+use lifeboat::repository::{Repository, fuzzing};
+use lifeboat::site::local::LocalStore;
+use lifeboat::site::{ObjectStore, PutMode};
 use serde_json::Value;
 
 const PASSWORD: &str = "an old restic password";
@@ -158,6 +163,9 @@ fn snapshots_get_points_where_they_are_and_all_that_points_can_do() {
     }
     let _ = world.run(["status", "shop"]).expect(0).says(&[&point_of(&second)]);
     let _ = world.run(["ledger", "verify", "shop"]).expect(0);
+    let inside = repository(&world).join("restored");
+    let restore = ["restore", "shop", "--to", inside.to_str().unwrap()];
+    let _ = world.run(restore).expect(2).says(&["lies inside an existing repository"]);
     assert_eq!(photograph(&repository(&world)), before, "nothing was written into it, not even a lock");
 }
 
@@ -258,7 +266,11 @@ fn a_point_whose_snapshot_was_forgotten_is_told() {
 
     let _ = restic(&world, &["prune", "--max-unused", "0"]).expect(0);
     let target = world.path("gone");
-    let _ = world.run(["restore", "shop", "--point", &point_of(&first), "--to", target.to_str().unwrap()]).expect(1);
+    let words = ["is gone", "the existing repository of old", &first[..8], "forgotten and pruned"];
+    let restore = ["restore", "shop", "--point", &point_of(&first), "--to", target.to_str().unwrap()];
+    let _ = world.run(restore).expect(1).says(&words);
+    let found = world.run(["find", "shop", "new"]).expect(3).says(&words[..3]).text();
+    assert!(found.contains("www/new"), "{found}");
     tree::assert_same(&second_tree, &restored(&world, &["--source", "old"], "newest"));
 
     // The source leaves the policy: its points are told of, and cannot be reached.
@@ -335,6 +347,16 @@ fn what_is_no_repository_or_does_not_open_gets_a_sentence() {
     fs::rename(&moved, &config).unwrap();
     let _ = world.run(ls).expect(0);
 
+    // As a later program would make it.
+    let store = LocalStore::new(repository(&world));
+    let opened = Repository::open(Arc::new(store.clone()), &Secret::new(PASSWORD)).unwrap();
+    let plain = String::from_utf8(fuzzing::open(&opened, store.get("config").unwrap()).unwrap()).unwrap();
+    let newer = plain.replace("\"version\":2", "\"version\":3").replace("\"version\":1", "\"version\":3");
+    store.put("config", &fuzzing::seal(&opened, newer.as_bytes()).unwrap(), PutMode::Replace).unwrap();
+    let words = ["existing repository of old", "format version 3"];
+    let _ = world.run(["backup", "shop"]).expect(3).says(&words);
+    let _ = world.run(ls).expect(2).says(&words);
+
     // lifeboat's own repository under another name is told by its id.
     fs::remove_dir_all(repository(&world)).unwrap();
     std::os::unix::fs::symlink(world.dr().join("repository"), repository(&world)).unwrap();
@@ -346,6 +368,35 @@ fn what_is_no_repository_or_does_not_open_gets_a_sentence() {
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(!holds("hunter2") && !holds(PASSWORD), "{}", file.display());
     }
+}
+
+#[test]
+fn it_may_lie_within_what_a_drill_hides_and_be_mounted_by_hooks() {
+    let world = world("");
+    let [(first, _), _] = two_snapshots(&world);
+    let (inside, away) = (world.primary().join("restic-repo"), world.path("unmounted"));
+    fs::rename(repository(&world), &away).unwrap();
+    fs::write(world.primary().join("only-here"), "x").unwrap();
+    let (primary, inside, away) = (world.primary(), inside.to_str().unwrap(), away.to_str().unwrap());
+    let move_hooks = format!(
+        "hooks = {{ before = [\"mv\", \"{away}\", \"{inside}\"], after = [\"mv\", \"{inside}\", \"{away}\"] }}\n"
+    );
+    let files = format!(
+        "[[source]]\nname = \"files\"\nkind = \"files\"\npaths = [\"{0}\"]\nexclude = [\"{inside}\"]\n\
+         [[plan.drill.step]]\nrestore = \"old\"\n\
+         [[plan.drill.check]]\ncommand = \"test -f old/large && ! test -e {0}/only-here\"\n",
+        primary.display()
+    );
+    write_policy(&world, &move_hooks, &files);
+    let policy = world.policies().join("shop.toml");
+    let text = fs::read_to_string(&policy).unwrap().replace(repository(&world).to_str().unwrap(), inside);
+    fs::write(&policy, &text).unwrap();
+    let points = world.run(["backup", "shop", "--json"]).expect(0).list("points");
+    assert_eq!(points.len(), 3);
+    let _ = world.run(["ls", &point_of(&first)]).expect(2).says(&["no directory that can be reached"]);
+    fs::rename(away, inside).unwrap();
+    let drill = world.run(["drill", "shop", "--json"]).expect(0).json();
+    assert_eq!(drill["passed"], true);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::global::Global;
 use super::output;
 use crate::engine::system::System;
-use crate::ground::{Failure, Result, byte_path};
+use crate::ground::{Failure, FailureKind, Result, byte_path};
 use crate::recovery::browse::{self, Entry, tree_id};
 use crate::report::humane;
 use crate::repository::{BlobId, BlobReader, NodeKind};
@@ -94,9 +94,18 @@ pub fn find(global: &Global, arguments: &FindArguments) -> Result<u8> {
     }
     let by_name = !arguments.glob.contains('/');
     let readers = system.point_readers()?;
-    let mut matches = Vec::new();
+    let (mut matches, mut code) = (Vec::new(), 0);
     for point in &points {
-        browse::walk(&readers.of(point)?, &tree_id(&point.tree)?, &mut |entry| {
+        let reader = match readers.of(point) {
+            // Others may have removed it; that must not hide what the rest holds.
+            Err(failure) if point.is_elsewhere() => {
+                system.progress.warn(&failure.message);
+                code = super::exit_code(FailureKind::Partial);
+                continue;
+            }
+            reader => reader?,
+        };
+        browse::walk(&reader, &tree_id(&point.tree)?, &mut |entry| {
             let subject = if by_name { &entry.node.name } else { &entry.path };
             if glob.is_match(OsStr::from_bytes(subject)) {
                 matches.push(Match { point: point.id.clone(), size: entry.node.size, shown: entry_json(entry) });
@@ -117,7 +126,7 @@ pub fn find(global: &Global, arguments: &FindArguments) -> Result<u8> {
         };
         output::table(&["POINT", "SIZE>", "PATH"], &matches.iter().map(row).collect::<Vec<_>>())?;
     }
-    Ok(0)
+    Ok(code)
 }
 
 /// Runs `cat`.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ground::{Failure, Result};
 use crate::policy::{ExistingRepository, Policy, Source};
-use crate::repository::{BlobReader, Repository, RepositoryError};
+use crate::repository::{BlobId, BlobKind, BlobReader, Repository, RepositoryError};
 use crate::site::ReadOnlyStore;
 use crate::site::local::LocalStore;
 use crate::site::records::PointRecord;
@@ -81,8 +81,24 @@ impl PointReaders {
     /// The reader of the repository that holds this point.
     ///
     /// # Errors
-    /// When that repository cannot be opened or its index not be loaded.
+    /// When that repository cannot be opened, its index not be loaded, or the point's data was removed from an existing
+    /// one by others.
     pub fn of(&self, point: &PointRecord) -> Result<BlobReader> {
+        let reader = self.load(point)?;
+        let holds = |tree: BlobId| reader.length(BlobKind::Tree, &tree).is_some();
+        if point.is_elsewhere() && !BlobId::from_hex(&point.tree).is_some_and(holds) {
+            let snapshot = point.snapshot.get(..8).unwrap_or_default();
+            return Err(Failure::failed(format!(
+                "the data of the recovery point {} is gone: the existing repository of {} holds its snapshot {snapshot} no \
+                 more",
+                point.id, point.source
+            ))
+            .hint("it was forgotten and pruned there; `lifeboat verify` names all such points"));
+        }
+        Ok(reader)
+    }
+
+    fn load(&self, point: &PointRecord) -> Result<BlobReader> {
         let Shared { own, sources, loaded } = &*self.shared;
         let place = point.is_elsewhere().then(|| point.source.clone());
         let locked = || loaded.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,6 +16,7 @@ use crate::engine::existing::PointReaders;
 use crate::engine::lock::SystemLock;
 use crate::engine::system::System;
 use crate::ground::{Failure, FailureKind, Result, blocking, byte_path};
+use crate::policy::Source;
 use crate::recovery::browse::{self, tree_id};
 use crate::recovery::points::points_at;
 use crate::recovery::restore::{self, RestoreRequest, RestoreSummary};
@@ -120,7 +121,7 @@ fn no_point(system: &System, id: &str) -> Failure {
 /// be written.
 pub async fn restore(system: &System, points: &[PointRecord], wish: &RestoreWish) -> Result<(String, Vec<Restored>)> {
     let repository = system.open_repository()?;
-    require_outside_dr(system, wish)?;
+    require_outside_backups(system, wish)?;
     if !wish.overwrite {
         require_empty(wish)?;
     }
@@ -301,14 +302,19 @@ struct Ending {
     summary: String,
 }
 
-/// A restore into the DR site would bury the backups under what they hold.
-fn require_outside_dr(system: &System, wish: &RestoreWish) -> Result<()> {
+/// A restore into the DR site, or into an existing repository, would bury the backups under what they hold.
+fn require_outside_backups(system: &System, wish: &RestoreWish) -> Result<()> {
     let target = path_of(&wish.target)?;
-    let dr = PathBuf::from(system.dr.describe());
-    let existing = target.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()).unwrap_or_default();
-    if existing.starts_with(dr.canonicalize().unwrap_or(dr)) {
-        return Err(Failure::wrong_input(format!("the restore target {} lies inside the DR site", target.display()))
-            .hint("name a directory elsewhere"));
+    let there = target.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()).unwrap_or_default();
+    let existing = system.policy.sources.iter().filter_map(Source::existing);
+    let existing = existing.map(|existing| (existing.path.clone(), "an existing repository"));
+    for (place, what) in existing.chain([(system.dr.describe(), "the DR site")]) {
+        let place = PathBuf::from(place);
+        if there.starts_with(place.canonicalize().unwrap_or(place)) {
+            let target = target.display();
+            return Err(Failure::wrong_input(format!("the restore target {target} lies inside {what}"))
+                .hint("name a directory elsewhere"));
+        }
     }
     Ok(())
 }

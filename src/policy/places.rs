@@ -2,10 +2,10 @@
 //!
 //! Judged by the text alone; links and mounts are looked at by `doctor` and by the backup itself.
 
-use super::Exclude;
 use super::diagnostics::{Fault, Faults};
 use super::node::{Located, Node};
 use super::time::quoted;
+use super::{EXISTING_REPOSITORY, Exclude};
 
 /// One path of a source.
 struct Place<'a> {
@@ -15,6 +15,8 @@ struct Place<'a> {
     parts: Vec<&'a str>,
     /// Whether everything below is read: true for directories, and for patterns with `**`.
     deep: bool,
+    /// An existing repository: not copied, but nothing may be written below it either.
+    existing: bool,
     exclude: Vec<&'a str>,
 }
 
@@ -40,8 +42,12 @@ pub(crate) fn check(root: &Node<'_>, faults: &mut Faults) {
 
 fn refuse_inside(place: &Place<'_>, directory: &Located<'_>, what: &str, faults: &mut Faults) {
     if place.deep && is_inside(&parts(directory.text), &place.parts) && !is_excluded(place, directory.text) {
+        let why = match place.existing {
+            true => "nothing is written into an existing repository",
+            false => "every backup would back up the backups",
+        };
         let message = format!(
-            "{what} {} lies inside {} of source {}: every backup would back up the backups",
+            "{what} {} lies inside {} of source {}: {why}",
             quoted(directory.text),
             quoted(place.written.text),
             quoted(place.source)
@@ -68,15 +74,14 @@ fn places_of<'a>(source: &Node<'a>) -> Vec<Place<'a>> {
         let all = parts(written.text);
         let literal = all.iter().take_while(|part| !patterns || !part.contains(['*', '?', '[', '{'])).count();
         let deep = !patterns || written.text.contains("**");
-        Place { source: name.text, parts: all[..literal].to_vec(), deep, exclude: exclude.clone(), written }
+        let existing = kind.text == EXISTING_REPOSITORY;
+        Place { source: name.text, parts: all[..literal].to_vec(), deep, existing, exclude: exclude.clone(), written }
     };
     match kind.text {
         "files" => source.texts("paths").into_iter().map(|path| place(path, false)).collect(),
         "logs" => source.texts("paths").into_iter().map(|path| place(path, true)).collect(),
-        "image" | "sqlite" => source.text("path").map(|path| place(path, false)).into_iter().collect(),
-        // It is not copied, so it may hold anything; but lifeboat's own snapshots are no source.
-        "repository" => {
-            source.text("path").map(|path| Place { deep: false, ..place(path, false) }).into_iter().collect()
+        "image" | "sqlite" | EXISTING_REPOSITORY => {
+            source.text("path").map(|path| place(path, false)).into_iter().collect()
         }
         _ => Vec::new(),
     }

@@ -99,6 +99,8 @@ fn existing_repositories() {
     refused(&format!("{whole}beacon = {{ sql = \"select 1\" }}\n"), "sql", &["cannot be read from a source of kind"]);
     let inside = "path = \"/mnt/dr/shop/repository\"\npassword = \"env:P\"\n";
     refused(inside, "\"/mnt/dr/shop/repository\"", &["of source \"old\" lies inside the DR site"]);
+    let around = "path = \"/mnt/cold\"\npassword = \"env:P\"\n";
+    refused(around, "\"/mnt/cold/shop\"", &["nothing is written into an existing repository"]);
 }
 
 #[test]
