@@ -60,12 +60,16 @@ fn write_policy(world: &World, keys: &str, more: &str) {
 }
 
 fn restic(world: &World, arguments: &[&str]) -> Output {
+    Output::of(restic_command(world, arguments))
+}
+
+fn restic_command(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new("restic");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", world.path("home"));
     command.env("TMPDIR", world.tmp()).env("TZ", "UTC").arg("--no-cache").arg("--repo").arg(repository(world));
     command.arg("--password-file").arg(password_file(world)).args(arguments).stdin(Stdio::null());
     command.current_dir(world.path(""));
-    Output::of(command)
+    command
 }
 
 /// Backs the primary directory up with restic, dated so; the snapshot's id.
@@ -228,6 +232,13 @@ fn a_relative_backup_restores_what_it_holds() {
     let _ = world.run(["backup", "shop"]).expect(0);
     tree::assert_same(&world.primary(), &restored(&world, &["--source", "old"], "restored"));
     assert_eq!(world.run(["drill", "shop", "--json"]).expect(0).json()["passed"], true);
+
+    let mut command = restic_command(&world, &["backup", "."]);
+    command.current_dir(world.primary());
+    let _ = Output::of(command).expect(0);
+    let _ = world.run(["backup", "shop"]).expect(0);
+    let target = restored(&world, &["--source", "old"], "directly");
+    assert_eq!(fs::read(target.join("www/index.html")).unwrap(), b"relative");
 }
 
 #[test]

@@ -163,20 +163,40 @@ fn find(
     let all = snapshots.len();
     snapshots.retain(|snapshot| !known.holds(snapshot));
     found.known = (all - snapshots.len()) as u64;
-    if snapshots.is_empty() {
-        return Ok(found);
+    if !snapshots.is_empty() {
+        prove_all(run, system, repository, &snapshots, &mut found)?;
     }
+    if found.proven.is_empty() && found.refused_count + found.known == 0 {
+        return Err(Failure::failed(format!(
+            "the repository in {} holds no snapshot{}",
+            existing.path,
+            wanted(existing)
+        ))
+        .hint("`restic snapshots` lists what it holds"));
+    }
+    Ok(found)
+}
+
+fn prove_all(
+    run: &Run,
+    system: &System,
+    repository: &Repository,
+    snapshots: &[Snapshot],
+    found: &mut Found,
+) -> Result<()> {
     let mut inspection = repository.inspection()?;
     for snapshot in snapshots {
-        match prove(run, system, &mut inspection, &snapshot) {
+        match prove(run, system, &mut inspection, snapshot) {
             Ok(proven) => found.proven.push(proven),
+            // It was listed a moment ago: others have forgotten it meanwhile.
+            Err(_) if matches!(repository.snapshot(&snapshot.id), Err(RepositoryError::Damaged(_))) => {}
             Err(error) => {
                 let short = snapshot.id.get(..8).unwrap_or_default();
                 found.refuse(format!("the snapshot {short} of {} is not whole: {error}", snapshot.time));
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn is_meant(snapshot: &Snapshot, existing: &ExistingRepository) -> bool {
@@ -234,13 +254,17 @@ fn prove(
     })
 }
 
-/// The snapshot's paths, escaped. A backup of a relative path, and one made on Windows, names paths under which its tree
-/// does not hold anything: then what the tree begins with takes their place.
+/// The snapshot's paths, escaped. One of a relative path, and one that was made on Windows, names paths that its tree does
+/// not hold: then its only directory, when that is what was named, else all of the tree takes their place.
 fn roots(reader: &BlobReader, snapshot: &Snapshot) -> Result<Vec<String>, RepositoryError> {
     for path in &snapshot.paths {
         if !holds(reader, snapshot.tree, path.as_bytes())? {
-            let nodes = reader.read_tree(&snapshot.tree)?;
-            return Ok(nodes.iter().map(|node| byte_path::escape(&[b"/", &node.name[..]].concat())).collect());
+            let named = snapshot.paths.iter().filter_map(|path| path.rsplit('/').next());
+            let root = match (&reader.read_tree(&snapshot.tree)?[..], named.collect::<Vec<_>>().as_slice()) {
+                ([only], [name]) if only.name == name.as_bytes() => [b"/", &only.name[..]].concat(),
+                _ => b"/".to_vec(),
+            };
+            return Ok(vec![byte_path::escape(&root)]);
         }
     }
     Ok(snapshot.paths.iter().map(|path| byte_path::escape(path.as_bytes())).collect())
