@@ -247,7 +247,7 @@ fn read_source_blocking(
             writer.finish()?;
             // A command may have written a password, and this goes to the DR site.
             let secrets = secrets_of(&system.policy);
-            return Ok(Attempted::Failed(output::mask_text(&failure.message, &secrets)));
+            return Ok(Attempted::Failed(output::mask_text(&failure.in_one_line(), &secrets)));
         }
     };
     if let Err(error) = removed {

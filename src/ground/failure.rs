@@ -35,6 +35,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What failed and what to do next, for a list of several.
+    pub fn in_one_line(self) -> String {
+        [vec![self.message], self.hints].concat().join("; ")
+    }
+
     fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new() }
     }

@@ -70,7 +70,11 @@ impl Cluster {
         let server = Self::spawn(directory.path());
         let cluster = Self { directory, server };
         cluster.wait();
-        cluster.sql("postgres", &format!("create role backup login replication password '{PASSWORD}'"));
+        // Another test looks at all argument lists for the password.
+        let mut psql = cluster.psql("postgres").stdin(Stdio::piped()).spawn().unwrap();
+        let statement = format!("create role backup login replication password '{PASSWORD}';\n");
+        psql.stdin.take().unwrap().write_all(statement.as_bytes()).unwrap();
+        assert!(psql.wait().unwrap().success());
         cluster.sql("postgres", "create database shop");
         cluster
     }

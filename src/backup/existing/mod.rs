@@ -133,11 +133,7 @@ fn look(
     });
     system.progress.end();
     // That repository failed, not the run: other sources have nothing to do with it.
-    Ok(found.map_or_else(|failure| Attempted::Failed(with_hints(failure)), Attempted::Done))
-}
-
-fn with_hints(failure: Failure) -> String {
-    [vec![failure.message], failure.hints].concat().join("; ")
+    Ok(found.map_or_else(|failure| Attempted::Failed(failure.in_one_line()), Attempted::Done))
 }
 
 fn find(
