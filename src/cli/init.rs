@@ -43,6 +43,9 @@ pub struct Arguments {
     /// A PostgreSQL connection, as a reference: env:NAME, file:PATH or command:...
     #[arg(long, value_name = "REF")]
     postgres: Option<String>,
+    /// A MariaDB or MySQL connection, as a reference
+    #[arg(long, value_name = "REF")]
+    mysql: Option<String>,
     /// The repository's password, as a reference; without it a random one is made in a file beside the policy
     #[arg(long, value_name = "REF")]
     repository_password: Option<String>,
@@ -128,14 +131,16 @@ fn policy_text(arguments: &Arguments, password: &str) -> Result<String> {
             sources.push(source);
         }
     }
-    if let Some(dsn) = &arguments.postgres {
-        let mut source = source_table("postgres");
-        source["dsn"] = value(dsn);
-        sources.push(source);
+    for (name, dsn) in [("postgres", &arguments.postgres), ("mysql", &arguments.mysql)] {
+        if let Some(dsn) = dsn {
+            let mut source = source_table(name);
+            source["dsn"] = value(dsn);
+            sources.push(source);
+        }
     }
     if sources.is_empty() {
         return Err(Failure::wrong_input("there is nothing to back up")
-            .hint("give at least one of --files, --logs, --image, --sqlite, --postgres"));
+            .hint("give at least one of --files, --logs, --image, --sqlite, --postgres, --mysql"));
     }
     document["source"] = Item::ArrayOfTables(sources);
     document["schedule"] = table([("backup", "daily 00:30".to_owned())]);

@@ -2,12 +2,12 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `connection` | connection strings as variables of an environment, so that no password stands in an argument list |
-//! | `programs` | which of the installed programs suits a server's version |
-//! | `postgres` | what is asked of a PostgreSQL server that is backed up |
-//! | `scratch` | a server on restored data, for the checks of a drill |
+//! | `postgres` | PostgreSQL: connection strings, its client, its programs by version, a server on a restored cluster |
+//! | `mysql` | MariaDB and MySQL: the same, and a server that a restored dump is loaded into |
+//! | `server` | what scratch servers of every kind share: who runs them, whose the data is, the end of a log |
+//! | `said` | what an installed program says of its version |
 
-pub mod connection;
+pub mod mysql;
 pub mod postgres;
-pub mod programs;
-pub mod scratch;
+mod said;
+mod server;

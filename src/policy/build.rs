@@ -138,7 +138,12 @@ fn source_kind(node: &Node<'_>) -> Option<SourceKind> {
             programs: string(node, "programs"),
             timeout: duration(node, "timeout").unwrap_or(COMMAND_TIMEOUT),
         }),
-        "mysql" => SourceKind::Mysql { dsn: secret(node, "dsn")? },
+        "mysql" => SourceKind::Mysql(MysqlServer {
+            dsn: secret(node, "dsn")?,
+            database: string(node, "database"),
+            programs: string(node, "programs"),
+            timeout: duration(node, "timeout").unwrap_or(COMMAND_TIMEOUT),
+        }),
         "command" => SourceKind::Command(CommandOutput {
             run: strings(node, "run"),
             file: string(node, "file")?,

@@ -303,8 +303,28 @@ static SOURCE: Table = Table {
             ),
             case(
                 "mysql",
-                "A MariaDB or MySQL database.",
-                &[key("dsn", Text(Form::Secret), Required, "Where the connection string is found.")],
+                "All databases of a MariaDB or MySQL server, with users and grants, dumped in one transaction while they are being written.",
+                &[
+                    key("dsn", Text(Form::Secret), Required, "Where the connection string is found."),
+                    key(
+                        "database",
+                        Text(Form::Plain),
+                        Default("the one connected to"),
+                        "The database that `sql` checks and beacons are asked.",
+                    ),
+                    key(
+                        "programs",
+                        Text(Form::AbsolutePath),
+                        Default("where distributions keep them"),
+                        "Directory of the vendor's programs: mariadb and mariadb-dump (mysql and mysqldump), and for drills mariadbd and mariadb-install-db (mysqld), which may lie beside it.",
+                    ),
+                    key(
+                        "timeout",
+                        Text(Form::Duration),
+                        Default("12h"),
+                        "How long a backup may take before it is ended. Of it, at most half and 10 minutes are spent on waiting for one locked table.",
+                    ),
+                ],
             ),
             case(
                 "command",

@@ -206,8 +206,8 @@ pub enum SourceKind {
     Sqlite { path: String },
     /// A whole PostgreSQL cluster.
     Postgres(PostgresCluster),
-    /// MariaDB or MySQL; accepted and validated, taken by a later room.
-    Mysql { dsn: SecretReference },
+    /// All databases of a MariaDB or MySQL server.
+    Mysql(MysqlServer),
     /// What a command writes to its standard output.
     Command(CommandOutput),
     /// An existing restic repository, whose snapshots are taken over where they are.
@@ -233,7 +233,7 @@ impl SourceKind {
             Self::Image { .. } => "image",
             Self::Sqlite { .. } => "sqlite",
             Self::Postgres(_) => "postgres",
-            Self::Mysql { .. } => "mysql",
+            Self::Mysql(_) => "mysql",
             Self::Command(_) => "command",
             Self::Repository(_) => EXISTING_REPOSITORY,
             Self::Ebs { .. } => "ebs",
@@ -250,6 +250,19 @@ pub struct PostgresCluster {
     /// The database that `sql` checks and beacons are asked; by default the one connected to.
     pub database: Option<String>,
     /// Directory of PostgreSQL's programs; by default where distributions keep them.
+    pub programs: Option<String>,
+    /// How long a backup of it may take.
+    pub timeout: Duration,
+}
+
+/// A MariaDB or MySQL server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MysqlServer {
+    /// Where the connection string is found.
+    pub dsn: SecretReference,
+    /// The database that `sql` checks and beacons are asked; by default the one connected to.
+    pub database: Option<String>,
+    /// Directory of the vendor's programs; by default where distributions keep them.
     pub programs: Option<String>,
     /// How long a backup of it may take.
     pub timeout: Duration,

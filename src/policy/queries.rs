@@ -71,7 +71,7 @@ impl Source {
 impl SourceKind {
     /// Whether `sql` checks and beacons can be asked of it.
     pub fn is_database(&self) -> bool {
-        matches!(self, Self::Sqlite { .. } | Self::Postgres(_) | Self::Mysql { .. } | Self::Rds { .. })
+        matches!(self, Self::Sqlite { .. } | Self::Postgres(_) | Self::Mysql(_) | Self::Rds { .. })
     }
 }
 
@@ -106,7 +106,7 @@ fn simple_check(source: &Source) -> Option<Check> {
     let (kind, within) = match &source.kind {
         // Reads every page of the database, which may take long.
         SourceKind::Sqlite { .. } => (sql(SQLITE_INTEGRITY, "ok"), Duration::from_secs(3600)),
-        SourceKind::Postgres(_) | SourceKind::Mysql { .. } | SourceKind::Rds { .. } => {
+        SourceKind::Postgres(_) | SourceKind::Mysql(_) | SourceKind::Rds { .. } => {
             (sql("select 1", "1"), SINGLE_ATTEMPT)
         }
         SourceKind::Files { .. } | SourceKind::Logs { .. } | SourceKind::Image { .. } | SourceKind::Repository(_) => {

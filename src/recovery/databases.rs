@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::sqlite;
 use super::surroundings::{RestoredSource, Surroundings};
-use crate::database::scratch::Scratch;
+use crate::database::{mysql, postgres};
 use crate::ground::{Failure, Result};
+use crate::site::records::Database;
 
 /// How long a server that was up already may take to come up again: when the drill was continued after a restart of the
 /// machine.
@@ -18,8 +19,10 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// # Errors
 /// When the server does not come up on the restored data within `limit`.
 pub fn bring_up(restored: &RestoredSource, surroundings: &Surroundings, step: &str, limit: Duration) -> Result<()> {
+    let prepare = |command: &mut Command| surroundings.prepare(command, step);
     match restored.kind.as_str() {
-        "postgres" => with_scratch(restored, surroundings, step, |scratch, _| scratch.bring_up(limit)),
+        "postgres" => cluster(restored, surroundings, &prepare)?.bring_up(limit),
+        "mysql" => dump(restored, surroundings, &prepare)?.bring_up(limit),
         _ => Ok(()),
     }
 }
@@ -37,51 +40,77 @@ pub fn value(
     query: &str,
     limit: Duration,
 ) -> Result<Option<String>> {
+    let prepare = |command: &mut Command| surroundings.prepare(command, step);
     match restored.kind.as_str() {
         "sqlite" => sqlite::value(&sqlite::restored_file(&restored.directory, &restored.roots)?, query, limit),
-        "postgres" => with_scratch(restored, surroundings, step, |scratch, database| {
-            scratch.bring_up(AGAIN)?;
-            scratch.value(database, query, limit)
-        }),
+        "postgres" => {
+            let server = cluster(restored, surroundings, &prepare)?;
+            server.bring_up(AGAIN)?;
+            server.value(&described(restored)?.database, query, limit)
+        }
+        "mysql" => {
+            let server = dump(restored, surroundings, &prepare)?;
+            server.bring_up(AGAIN)?;
+            server.value(&described(restored)?.database, query, limit)
+        }
         kind => Err(Failure::failed(format!("queries on sources of kind {kind} are not served yet"))),
     }
 }
 
 /// Whether sources of this kind can be asked at all.
 pub fn can_be_asked(kind: &str) -> bool {
-    ["sqlite", "postgres"].contains(&kind)
+    ["sqlite", "postgres", "mysql"].contains(&kind)
 }
 
 /// Ends what [`bring_up`] started, as an operator would. Blocks.
 pub fn stop(restored: &RestoredSource, surroundings: &Surroundings) {
-    if restored.kind == "postgres" {
-        // One that was never up has nothing to end.
-        let _ = with_scratch(restored, surroundings, "clean up", |scratch, _| {
-            scratch.stop();
-            Ok(())
-        });
+    let prepare = |command: &mut Command| surroundings.prepare(command, "clean up");
+    // One that was never up has nothing to end.
+    match restored.kind.as_str() {
+        "postgres" => {
+            let _ = cluster(restored, surroundings, &prepare).map(|server| server.stop());
+        }
+        "mysql" => {
+            let _ = dump(restored, surroundings, &prepare).map(|server| server.stop());
+        }
+        _ => {}
     }
 }
 
-fn with_scratch<T>(
-    restored: &RestoredSource,
-    surroundings: &Surroundings,
-    step: &str,
-    work: impl FnOnce(&Scratch<'_>, &str) -> Result<T>,
-) -> Result<T> {
-    let database = restored.database.as_ref().ok_or_else(|| {
+fn cluster<'a>(
+    restored: &'a RestoredSource,
+    surroundings: &'a Surroundings,
+    prepare: &'a dyn Fn(&mut Command),
+) -> Result<postgres::scratch::Scratch<'a>> {
+    Ok(postgres::scratch::Scratch {
+        directory: &restored.directory,
+        programs: restored.programs.as_deref(),
+        role: &described(restored)?.role,
+        settings: &[],
+        prepare,
+        groups: &surroundings.groups,
+    })
+}
+
+fn dump<'a>(
+    restored: &'a RestoredSource,
+    surroundings: &'a Surroundings,
+    prepare: &'a dyn Fn(&mut Command),
+) -> Result<mysql::scratch::Scratch<'a>> {
+    Ok(mysql::scratch::Scratch {
+        directory: &restored.directory,
+        programs: restored.programs.as_deref(),
+        product: &described(restored)?.product,
+        prepare,
+        groups: &surroundings.groups,
+    })
+}
+
+fn described(restored: &RestoredSource) -> Result<&Database> {
+    restored.database.as_ref().ok_or_else(|| {
         Failure::failed(format!(
             "the record of the point restored to {} names no database",
             restored.directory.display()
         ))
-    })?;
-    let scratch = Scratch {
-        directory: &restored.directory,
-        programs: restored.programs.as_deref(),
-        role: &database.role,
-        settings: &[],
-        prepare: &|command: &mut Command| surroundings.prepare(command, step),
-        groups: &surroundings.groups,
-    };
-    work(&scratch, &database.database)
+    })
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::ground::clock::FixedClock;
 use crate::ground::{NoProgress, SecretReference};
 use crate::policy::{Beacon, CheckKind, Comparison, DrLocation, Expectation, Objectives, Retention, Schedule};
-use crate::policy::{Source, SourceKind, Step};
+use crate::policy::{MysqlServer, Source, SourceKind, Step};
 use crate::repository::KeyStrength;
 use crate::site::local::LocalStore;
 
@@ -358,7 +358,12 @@ async fn a_journal_that_cannot_be_written_is_told() {
 fn databases_reached_by_network_are_not_hidden() {
     let directory = tempfile::tempdir().unwrap();
     let mut policy = policy(Vec::new(), Vec::new());
-    policy.sources[0].kind = SourceKind::Mysql { dsn: SecretReference::Env("DSN".into()) };
+    policy.sources[0].kind = SourceKind::Mysql(MysqlServer {
+        dsn: SecretReference::Env("DSN".into()),
+        database: None,
+        programs: None,
+        timeout: Duration::from_secs(60),
+    });
     let isolated = isolation(&context(directory.path(), policy, &[]));
     assert!(!isolated.proven);
     assert_eq!(isolated.not_proven, ["`files` is reached by network, which is not cut off"]);

@@ -213,6 +213,7 @@ fn evidence(point: &PointRecord, summary: RestoreSummary, to: &str) -> Restored 
 fn known(shared: &StepContext, point: &PointRecord, directory: PathBuf) -> Result<RestoredSource> {
     let programs = match shared.context.policy.source(&point.source).map(|source| &source.kind) {
         Some(SourceKind::Postgres(cluster)) => cluster.programs.as_ref().map(PathBuf::from),
+        Some(SourceKind::Mysql(server)) => server.programs.as_ref().map(PathBuf::from),
         _ => None,
     };
     let (kind, database) = (point.kind.clone(), point.database.clone());

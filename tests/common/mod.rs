@@ -1,6 +1,7 @@
 //! What the black-box tests stand on: the program in an environment of its own, and nothing of the machine's.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod mysql;
 pub mod orders;
 pub mod output;
 pub mod postgres;

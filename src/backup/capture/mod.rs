@@ -1,8 +1,8 @@
-//! Reads one source into the repository: files, logs, image, sqlite, postgres, command.
+//! Reads one source into the repository: files, logs, image, sqlite, postgres, mysql, command.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `files`, `logs`, `image`, `sqlite`, `postgres`, `command` | one source kind each |
+//! | `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `command` | one source kind each |
 //! | `walk`, `directory`, `stack`, `pseudo` | directory trees, by descriptors, with several readers; what holds no data |
 //! | `blocks` | how large the fixed blocks of images and databases are |
 //! | `entry`, `content`, `metadata` | one entry: opened, read, described |
@@ -32,6 +32,7 @@ mod image;
 mod log_history;
 mod logs;
 mod metadata;
+mod mysql;
 mod postgres;
 mod pseudo;
 mod session;
@@ -127,11 +128,13 @@ fn capture_with(kind: &SourceKind, session: Session<'_>) -> Result<Captured, Fai
         SourceKind::Sqlite { path } => sqlite::capture_sqlite(session, path),
         SourceKind::Command(command) => command::capture_command(session, command),
         SourceKind::Postgres(cluster) => postgres::capture_postgres(session, cluster),
+        SourceKind::Mysql(server) => mysql::capture_mysql(session, server),
         SourceKind::Repository(_) => Err(Failure::failed("an existing repository is taken over where it is, not read")),
-        SourceKind::Mysql { .. } | SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
+        SourceKind::Ebs { .. } | SourceKind::Rds { .. } => {
             let kind = kind.word();
-            Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet"))
-                .hint("it takes the kinds `files`, `logs`, `image`, `sqlite`, `postgres`, `command` and `repository`"))
+            Err(Failure::wrong_input(format!("this build cannot back up sources of kind `{kind}` yet")).hint(
+                "it takes the kinds `files`, `logs`, `image`, `sqlite`, `postgres`, `mysql`, `command` and `repository`",
+            ))
         }
     }
 }

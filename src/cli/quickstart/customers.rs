@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::place::Place;
-use crate::database::programs;
-use crate::database::scratch::Scratch;
+use crate::database::postgres::programs;
+use crate::database::postgres::scratch::Scratch;
 use crate::ground::failure::{Failure, OrFail, Result};
 use crate::ground::process::clean_environment;
 use crate::ground::reaper::Groups;
@@ -193,7 +193,8 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let (place, _) = Place::claim(&outer.path().join("it's")).unwrap();
         let dsn = Customers::dsn(&place);
-        let connection = crate::database::connection::Connection::parse(&crate::ground::Secret::new(dsn.trim()));
+        let connection =
+            crate::database::postgres::connection::Connection::parse(&crate::ground::Secret::new(dsn.trim()));
         let mut command = Command::new("psql");
         connection.unwrap().give(&mut command);
         let host = command.get_envs().find(|(name, _)| *name == "PGHOST").unwrap().1.unwrap();

@@ -52,7 +52,7 @@ pub fn primary_paths(policy: &Policy) -> Vec<PathBuf> {
             SourceKind::Logs { paths: patterns, .. } => paths.extend(patterns.iter().map(|text| fixed_prefix(text))),
             SourceKind::Image { path } | SourceKind::Sqlite { path } => paths.push(path.into()),
             SourceKind::Postgres(_)
-            | SourceKind::Mysql { .. }
+            | SourceKind::Mysql(_)
             | SourceKind::Command(_)
             | SourceKind::Repository(_)
             | SourceKind::Ebs { .. }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::exclude::compile_exclude;
 use super::fake::{FakeStore, files, logs, missing};
-use crate::ground::{FailureKind, SecretReference};
-use crate::policy::SourceKind;
+use crate::ground::FailureKind;
+use crate::policy::{EbsSelection, SourceKind};
 
 /// A directory tree of empty files.
 fn tree(paths: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -111,7 +111,7 @@ fn wrong_paths_get_a_sentence() {
     }
     let failure = store.capture(&SourceKind::Image { path: "/dev".to_owned() }, None).unwrap_err();
     assert!(failure.message.contains("neither a file nor a block device"), "{failure}");
-    let kind = SourceKind::Mysql { dsn: SecretReference::Env("DSN".to_owned()) };
+    let kind = SourceKind::Ebs { select: EbsSelection::Instance("i-1".to_owned()), crash_consistent: None };
     let failure = store.capture(&kind, None).unwrap_err();
     assert!(failure.message.contains("`postgres`") && failure.kind == FailureKind::WrongInput, "{failure}");
 }

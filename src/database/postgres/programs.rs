@@ -3,19 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use crate::ground::process::{SEARCH_PATH, clean_environment};
-use crate::ground::stream::answer;
+use crate::database::said;
+use crate::ground::process::SEARCH_PATH;
 use crate::ground::{Failure, Result};
 
 /// Where distributions keep the programs of one version each, and what stands before the version: Debian, and PostgreSQL's own
 /// packages for others (`/usr/pgsql-15`).
 const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
-
-/// A program says its version at once.
-const VERSION_LIMIT: Duration = Duration::from_secs(20);
 
 /// An installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,14 +84,7 @@ fn by_version(name: &str) -> Vec<Program> {
 }
 
 fn version_of(path: &Path) -> Option<u32> {
-    let mut command = Command::new(path);
-    clean_environment(&mut command);
-    command.arg("--version").stdin(Stdio::null()).current_dir("/");
-    let said = answer(command, VERSION_LIMIT, &[]).ok()?;
-    if said.trouble(VERSION_LIMIT).is_some() {
-        return None;
-    }
-    major_of(&String::from_utf8_lossy(&said.read.ok()?))
+    major_of(&said::version(path)?)
 }
 
 /// `psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `pg_basebackup (PostgreSQL) 18beta1`

@@ -7,13 +7,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
 use super::programs::{self, Program};
+use crate::database::server::{self, LOOK};
 use crate::ground::failure::OrFail;
 use crate::ground::reaper::Groups;
 use crate::ground::stream::{Streamed, answer};
@@ -25,22 +26,16 @@ const DATA: &str = "/proc/self/fd/0";
 const CONFIGURATION: &str = "lifeboat-scratch.conf";
 const ACCESS: &str = "lifeboat-scratch-hba.conf";
 const LOG: &str = "lifeboat-scratch.log";
+/// How long a new cluster may take to be made.
+const MAKE_LIMIT: Duration = Duration::from_secs(120);
 /// How psql is asked to print.
 const FIELD_END: char = '\u{1f}';
 const ROW_END: char = '\u{1e}';
 const NULL: &str = "\u{1}";
-/// Bytes of the server's log that an error shows.
-const LOG_BYTES: usize = 2000;
-/// How long a server has to end well.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Between two looks at a server that starts or ends.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long a server that is there may take to say so.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// Who runs it when lifeboat is root, in this order: who may on machines with PostgreSQL, who owns nothing.
 const USERS: [&str; 2] = ["postgres", "nobody"];
-/// `nobody` where no such user is known.
-const NOBODY: u32 = 65_534;
 
 /// Settings that outrank the restored ones: nothing is reached from here, nothing of the primary's is written, no job
 /// of an extension runs, and its size is that of a check.
@@ -156,17 +151,18 @@ impl Scratch<'_> {
     /// When no program for that is there, or it fails.
     pub fn initialise(&self) -> Result<()> {
         let program = programs::newest("initdb", self.programs, "a new cluster")?;
-        let user = scratch_user();
+        let user = server::user(&USERS);
         if let Some((user, group)) = user {
-            give(self.directory, user, group).or_fail(|| format!("cannot give {} away", self.directory.display()))?;
+            server::give(self.directory, user, group)
+                .or_fail(|| format!("cannot give {} away", self.directory.display()))?;
         }
         let shell = Program { path: "/bin/sh".into(), major: program.major };
         let mut command = self.command(&shell, user)?;
         // It starts programs with another standard input.
         let line = "exec 9<&0 </dev/null; exec \"$0\" -D /proc/self/fd/9 -A trust -E UTF8 --locale=C -U \"$1\"";
         command.args(["-c", line]).arg(&program.path).arg(self.role);
-        let said = answer(command, STOP_LIMIT * 4, &[]).or_fail(|| "initdb cannot be used".into())?;
-        match said.trouble(STOP_LIMIT * 4) {
+        let said = answer(command, MAKE_LIMIT, &[]).or_fail(|| "initdb cannot be used".into())?;
+        match said.trouble(MAKE_LIMIT) {
             None => Ok(()),
             Some(trouble) => Err(Failure::failed(format!("no cluster was made: initdb {trouble}"))),
         }
@@ -176,21 +172,12 @@ impl Scratch<'_> {
     pub fn stop(&self) {
         let Some(pid) = self.pid() else { return };
         // Fast shutdown (PostgreSQL's documentation, section "Shutting Down the Server").
-        if kill_process(pid, Signal::INT).is_err() {
-            return;
-        }
-        let begun = Instant::now();
-        while self.pid() == Some(pid) && begun.elapsed() < STOP_LIMIT {
-            std::thread::sleep(LOOK);
-        }
+        server::end(pid, Signal::INT, || self.pid());
     }
 
     /// The server's process, when its own file names one that is a server's.
     fn pid(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.directory.join("postmaster.pid")).ok()?;
-        let number: i32 = text.lines().next()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{number}/comm")).ok()?;
-        if name.trim() == "postgres" { Pid::from_raw(number) } else { None }
+        server::process(&self.directory.join("postmaster.pid"), "postgres")
     }
 
     fn psql(&self) -> Result<Program> {
@@ -225,7 +212,7 @@ impl Scratch<'_> {
         query: &str,
         limit: Duration,
     ) -> Result<Streamed<Vec<u8>, io::Error>> {
-        let mut command = self.command(psql, scratch_user())?;
+        let mut command = self.command(psql, server::user(&USERS))?;
         command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-P", &format!("null={NULL}")]);
         command.args(["-F", &FIELD_END.to_string(), "-R", &ROW_END.to_string(), "-c", query]);
         command.env("PGHOST", DATA).env("PGPORT", "5432").env("PGUSER", self.role).env("PGDATABASE", database);
@@ -252,9 +239,9 @@ impl Scratch<'_> {
         // Whoever reaches the socket may ask: it lies in a directory of one user's.
         fs::write(directory.join(ACCESS), "local all all trust\nlocal replication all trust\n").or_fail(cannot)?;
         fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).or_fail(cannot)?;
-        let user = scratch_user();
+        let user = server::user(&USERS);
         if let Some((user, group)) = user {
-            give(directory, user, group).or_fail(cannot)?;
+            server::give(directory, user, group).or_fail(cannot)?;
         }
         Ok(user)
     }
@@ -273,8 +260,7 @@ impl Scratch<'_> {
     }
 
     fn log(&self) -> String {
-        let text = fs::read(self.directory.join(LOG)).unwrap_or_default();
-        String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_BYTES)..]).trim().to_owned()
+        server::log_end(&self.directory.join(LOG))
     }
 }
 
@@ -299,36 +285,6 @@ fn remove_what_speaks_of_others(directory: &Path) -> io::Result<()> {
         let exact = ["standby.signal", "recovery.signal", "postmaster.pid"].contains(&&*name);
         if exact || name.starts_with(".s.PGSQL.") {
             fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whom the server runs as: PostgreSQL refuses root. `None` for whom lifeboat itself runs as.
-fn scratch_user() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let entry = |name: &&str| {
-        let fields: Vec<&str> = users.lines().find(|line| line.split(':').next() == Some(name))?.split(':').collect();
-        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-    };
-    Some(USERS.iter().find_map(entry).unwrap_or((NOBODY, NOBODY)))
-}
-
-/// Gives a directory with all that is in it to a user. Nobody else can write into it meanwhile; links are not followed.
-fn give(directory: &Path, user: u32, group: u32) -> io::Result<()> {
-    let mut directories: Vec<PathBuf> = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        std::os::unix::fs::lchown(&directory, Some(user), Some(group))?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                directories.push(entry.path());
-            } else {
-                std::os::unix::fs::lchown(entry.path(), Some(user), Some(group))?;
-            }
         }
     }
     Ok(())
