@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::Cadence;
 use super::diagnostics::{Fault, Faults};
-use super::keys::KINDS;
 use super::node::{Located, Node};
+use super::source_keys::KINDS;
 use super::time::{parse_cadence, parse_duration, parse_window, quoted};
 
 /// Kinds whose data answers SQL.

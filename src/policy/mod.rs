@@ -4,7 +4,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `keys`, `plan_keys` (of the types in `table`) | every key, described once |
+//! | `keys`, `source_keys`, `plan_keys` (of the types in `table`) | every key, described once |
 //! | `form`, `time`, `expectation` | what the texts under those keys may look like |
 //! | `parse` | the way through: the next three rows in order |
 //! | `shape` | holds the keys and their types against the tables |
@@ -32,6 +32,7 @@ mod queries;
 mod reference;
 mod schema;
 mod shape;
+mod source_keys;
 mod table;
 mod time;
 

@@ -4,10 +4,10 @@ use super::build::step_name;
 use super::diagnostics::{Fault, Faults};
 use super::form::one_of;
 use super::graph::order;
-use super::keys::KINDS;
 use super::meaning::{DATABASES, check_wait, refuse_duplicates};
 use super::nearest::nearest;
 use super::node::{Located, Node};
+use super::source_keys::KINDS;
 use super::time::quoted;
 
 /// Reports what is wrong in every plan.
