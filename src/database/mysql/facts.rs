@@ -54,7 +54,8 @@ impl Server {
              and schema_name not like '#mysql50#%' order by 1"
         ))?);
         if databases.is_empty() {
-            return Err(Failure::failed("the user of the connection sees no database: grant it what a backup needs"));
+            return Err(Failure::failed("the user of the connection sees no database")
+                .hint("grant select, show view, trigger, event on *.* to it"));
         }
         let history = "select 1 from information_schema.tables where table_type = 'SYSTEM VERSIONED' limit 1";
         Ok(Self {

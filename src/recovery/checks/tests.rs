@@ -31,7 +31,7 @@ async fn run_in(target: &std::path::Path, check: Check) -> Result<Checked> {
     around.add_restored(
         "accounts",
         RestoredSource {
-            kind: "postgres".into(),
+            kind: "rds".into(),
             directory: target.into(),
             roots: Vec::new(),
             database: None,

@@ -113,7 +113,7 @@ fn wrong_paths_get_a_sentence() {
     assert!(failure.message.contains("neither a file nor a block device"), "{failure}");
     let kind = SourceKind::Ebs { select: EbsSelection::Instance("i-1".to_owned()), crash_consistent: None };
     let failure = store.capture(&kind, None).unwrap_err();
-    assert!(failure.message.contains("`postgres`") && failure.kind == FailureKind::WrongInput, "{failure}");
+    assert!(failure.message.contains("`ebs`") && failure.kind == FailureKind::WrongInput, "{failure}");
 }
 
 #[test]
