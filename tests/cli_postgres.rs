@@ -171,6 +171,22 @@ fn a_server_that_cannot_be_read_leaves_no_point_and_a_sentence() {
         let _ = world.run(["verify", "shop", "--read-data"]).expect(0);
     }
 
+    // The server leaves out what lies behind a link, and does not tell its list.
+    let number = cluster.sql("shop", "create table moved as select 1; select pg_relation_filepath('moved')");
+    let elsewhere = cluster.scratch("elsewhere");
+    let inside = cluster.scratch("data").join(&number);
+    fs::rename(&inside, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &inside).unwrap();
+    let partial = world(&good, "", "");
+    let _ = partial.run(["backup", "shop"]).expect(3).says(&["leaves such out"]);
+    assert_eq!(partial.points("shop")[0]["state"], "partial");
+    fs::remove_file(&inside).unwrap();
+    fs::rename(&elsewhere, &inside).unwrap();
+    let database = inside.parent().unwrap();
+    fs::rename(database, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, database).unwrap();
+    no_point(&world(&good, "", ""), &["lacks a database", "PG_VERSION"]);
+
     cluster.sql("postgres", "alter role backup noreplication");
     no_point(&world(&good, "", ""), &["may not read the whole cluster", "replication"]);
     cluster.sql("postgres", "alter role backup replication");

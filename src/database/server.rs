@@ -1,17 +1,19 @@
 //! What scratch servers of every kind share: who runs them, whose the data is, how they end, the end of a log.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Between two looks at a server that starts or ends.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// Bytes of a server's log that an error shows.
-const LOG_BYTES: usize = 2000;
+const LOG_BYTES: u64 = 2000;
 
 /// How long a server has to end well.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -50,27 +52,69 @@ pub(super) fn give(directory: &Path, user: u32, group: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The process whose number is the first line of a file that a server keeps, when it is one of this name.
-pub(super) fn process(pid_file: &Path, name: &str) -> Option<Pid> {
-    let text = fs::read_to_string(pid_file).ok()?;
-    let number: i32 = text.lines().next()?.trim().parse().ok()?;
-    let found = fs::read_to_string(format!("/proc/{number}/comm")).ok()?;
-    if found.trim() == name { Pid::from_raw(number) } else { None }
+/// A server that was seen to run on a data directory.
+pub(super) struct Running {
+    pid: Pid,
+    /// Stays this process's when the number passes on.
+    handle: OwnedFd,
 }
 
-/// Ends a server by the signal with which an operator would, and waits until `running` gives another process or none.
-pub(super) fn end(pid: Pid, signal: Signal, running: impl Fn() -> Option<Pid>) {
-    if kill_process(pid, signal).is_err() {
-        return;
+impl Running {
+    /// The process whose number is the first line of a file that a server keeps, when it has this name and runs on this
+    /// data directory: the number may have passed on to another server of this machine.
+    pub(super) fn find(pid_file: &Path, name: &str, data: &Path) -> Option<Self> {
+        let text = fs::read_to_string(pid_file).ok()?;
+        let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let place = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let found = fs::read_to_string(place.join("comm")).ok()?;
+        (found.trim() == name && runs_on(&place, data)).then_some(Self { pid, handle })
     }
-    let begun = Instant::now();
-    while running() == Some(pid) && begun.elapsed() < STOP_LIMIT {
-        std::thread::sleep(LOOK);
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.handle, signal)?)
     }
+
+    /// Ends it by the signal with which an operator would, and waits until `running` gives another process or none.
+    pub(super) fn end(&self, signal: Signal, running: impl Fn() -> Option<Self>) {
+        if self.signal(signal).is_err() {
+            return;
+        }
+        let begun = Instant::now();
+        while running().is_some_and(|other| other.pid == self.pid) && begun.elapsed() < STOP_LIMIT {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// By its working directory, which servers keep in their data; where that may not be looked at, by whose both are.
+fn runs_on(process: &Path, data: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let Ok(data) = fs::metadata(data) else { return false };
+    match fs::metadata(process.join("cwd")) {
+        Ok(directory) => identity(directory) == identity(data),
+        Err(_) => fs::metadata(process).is_ok_and(|process| process.uid() == data.uid() && data.uid() != 0),
+    }
+}
+
+/// Makes a file anew for lifeboat alone; what lies there is not followed.
+pub(super) fn fresh_file(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::options().write(true).create_new(true).open(path)
 }
 
 /// The end of a log.
 pub(super) fn log_end(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_BYTES)..]).trim().to_owned()
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
+        let mut end = Vec::new();
+        file.take(LOG_BYTES).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).trim().to_owned()
 }

@@ -242,7 +242,7 @@ fn isolation(context: &DrillContext) -> Isolated {
     let kinds = ["postgres", "mysql", "ebs", "rds"];
     for source in context.policy.sources.iter().filter(|source| kinds.contains(&source.kind.word())) {
         isolated.proven = false;
-        isolated.not_proven.push(format!("`{}` is reached by network, which is not cut off", source.name));
+        isolated.not_proven.push(format!("`{}` is a server, and the way to it is not cut off", source.name));
     }
     isolated
 }

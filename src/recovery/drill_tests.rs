@@ -366,5 +366,5 @@ fn databases_reached_by_network_are_not_hidden() {
     });
     let isolated = isolation(&context(directory.path(), policy, &[]));
     assert!(!isolated.proven);
-    assert_eq!(isolated.not_proven, ["`files` is reached by network, which is not cut off"]);
+    assert_eq!(isolated.not_proven, ["`files` is a server, and the way to it is not cut off"]);
 }

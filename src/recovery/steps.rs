@@ -142,7 +142,10 @@ fn restore_step(shared: &StepContext, source: &str, to: &str, place: Place<'_>, 
             .progress
             .warn(&format!("{count} symlinks of {source} lead out of the target, for instance {link}"));
     }
-    databases::bring_up(&known(shared, point, directory)?, &shared.surroundings, place.step, limit)?;
+    let known = known(shared, point, directory)?;
+    // Known before it runs, so that the clean-up ends it however this ends.
+    shared.surroundings.add_restored(source, known.clone());
+    databases::bring_up(&known, &shared.surroundings, place.step, limit)?;
     Ok(evidence(point, summary, to))
 }
 

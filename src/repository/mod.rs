@@ -299,6 +299,11 @@ impl Repository {
         Inspection::begin(&self.inner)
     }
 
+    /// Whether its configuration still lies there: a disk that has gone leaves an empty directory.
+    pub fn is_there(&self) -> Result<bool, RepositoryError> {
+        Ok(self.inner.store.size("config")?.is_some())
+    }
+
     /// Names of the index files as they lie there now. While they stay the same, nothing was pruned.
     pub fn index_names(&self) -> Result<HashSet<BlobId>, RepositoryError> {
         index_file::names(&self.inner)

@@ -123,7 +123,8 @@ impl Cluster {
         let time = Timestamp::from_second(i64::try_from(header.mtime()?).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH);
         let mut node = plain_file(&path[parent(path).len()..], time);
         node.name = node.name.strip_prefix(b"/").unwrap_or(&node.name).to_vec();
-        node.mode = header.mode()? & 0o7777;
+        // Set-id bits have no meaning in a cluster, and root restores them.
+        node.mode = header.mode()? & 0o777;
         let id = |id: u64| u32::try_from(id).unwrap_or(0);
         (node.uid, node.gid) = (id(header.uid()?), id(header.gid()?));
         let name = |name: Option<&[u8]>| String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
@@ -138,12 +139,13 @@ impl Cluster {
         Ok(node)
     }
 
-    /// Holds what was stored against the server's list, stores the directories, and gives the cluster's own node.
+    /// Holds what was stored against the server's list and the numbers of its databases, stores the directories, and gives the
+    /// cluster's own node.
     ///
     /// # Errors
     /// When something of the list is missing or has another size. The repository's.
-    pub fn finish(mut self, session: &Session<'_>) -> Result<Node> {
-        self.compare()?;
+    pub fn finish(mut self, session: &Session<'_>, databases: &[u32]) -> Result<Node> {
+        self.compare(databases)?;
         let mut root = self.root;
         // From the deepest up: a path sorts before the paths below it.
         while let Some((path, directory)) = self.directories.pop_last() {
@@ -161,7 +163,7 @@ impl Cluster {
         Err(Failure::failed("the base backup holds nothing"))
     }
 
-    fn compare(&self) -> Result<()> {
+    fn compare(&self, databases: &[u32]) -> Result<()> {
         let manifest: Manifest = serde_json::from_slice(&self.manifest).map_err(|_| {
             Failure::failed("the base backup came without its list of files, or with one that is damaged")
         })?;
@@ -180,7 +182,9 @@ impl Cluster {
                 Some(_) => {}
             }
         }
-        Ok(())
+        // What the server skipped is not in its list either.
+        let lost = databases.iter().map(|number| format!("base/{number}/PG_VERSION").into_bytes());
+        lost.into_iter().find(|path| !sizes.contains_key(path)).map_or(Ok(()), |path| Err(lacks(&path, "a database")))
     }
 }
 

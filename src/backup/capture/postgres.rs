@@ -51,7 +51,7 @@ pub(super) fn capture_postgres(session: Session<'_>, source: &PostgresCluster) -
     command.arg("--label=lifeboat");
     let cluster = read_stream(&session, command, source, &connection, &server)?;
     drop(kept);
-    let node = cluster.finish(&session)?;
+    let node = cluster.finish(&session, &server.databases)?;
     let path = CLUSTER_ROOT.as_bytes().to_vec();
     let tree = plant(&session, vec![Captive { path, node }])?;
     let database = Database {
@@ -82,17 +82,22 @@ fn read_stream(
             Err(Failure::failed(format!("the base backup cannot be read: {error}")))
         }
         (Ok(()), None) => {
-            let errors: String =
-                streamed.errors.lines().filter(|line| !is_of_a_socket(line)).collect::<Vec<_>>().join("\n");
-            warn(session, "pg_basebackup", &errors);
+            name_what_was_skipped(session, &streamed.errors);
             Ok(cluster)
         }
     }
 }
 
-/// A socket that lies in the data directory is left out, as it should be.
-fn is_of_a_socket(line: &str) -> bool {
-    line.contains("skipping special file") && line.contains("/.s.PGSQL.")
+/// A server leaves symbolic links out and says so; a socket that lies in the data directory is left out as it should be.
+fn name_what_was_skipped(session: &Session<'_>, errors: &str) {
+    let (skipped, other): (Vec<&str>, Vec<&str>) =
+        errors.lines().partition(|line| line.contains("skipping special file"));
+    for line in skipped.into_iter().filter(|line| !line.contains("/.s.PGSQL.")) {
+        let path = line.split('"').nth(1).unwrap_or(line).trim_start_matches("./");
+        let path = format!("{CLUSTER_ROOT}/{path}");
+        session.miss(path.as_bytes(), "it is no plain file, and PostgreSQL's base backup leaves such out");
+    }
+    warn(session, "pg_basebackup", &other.join("\n"));
 }
 
 /// What would fail later, or only at the restore.
@@ -100,6 +105,10 @@ fn refuse(server: &Server) -> Result<()> {
     if !server.may_replicate {
         return Err(Failure::failed("the user of the connection may not read the whole cluster")
             .hint("as a superuser: alter role NAME replication; and let it connect in pg_hba.conf"));
+    }
+    if server.standby {
+        return Err(Failure::failed("the server is a standby: what it has may be older than the moment of the backup")
+            .hint("connect to its primary"));
     }
     if !server.tablespaces.is_empty() {
         return Err(Failure::failed(format!(

@@ -185,7 +185,12 @@ fn prove_all(
         match prove(run, system, &mut inspection, snapshot) {
             Ok(proven) => found.proven.push(proven),
             // It was listed a moment ago: others have forgotten it meanwhile.
-            Err(_) if matches!(repository.snapshot(&snapshot.id), Err(RepositoryError::Damaged(_))) => {}
+            Err(_) if matches!(repository.snapshot(&snapshot.id), Err(RepositoryError::Damaged(_))) => {
+                if !repository.is_there()? {
+                    return Err(Failure::failed("the repository has gone while it was looked at")
+                        .hint("look whether its disk is still mounted"));
+                }
+            }
             Err(error) => {
                 let short = snapshot.id.get(..8).unwrap_or_default();
                 found.refuse(format!("the snapshot {short} of {} is not whole: {error}", snapshot.time));

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::dump;
 use super::programs::{self, CLIENT, INSTALL, Program, SERVER};
 use super::rows;
 use super::version::{Vendor, Version};
-use crate::database::server::{self, LOOK};
+use crate::database::server::{self, LOOK, Running};
 use crate::ground::failure::OrFail;
 use crate::ground::reaper::Groups;
 use crate::ground::stream::{Streamed, answer, stream};
@@ -124,13 +124,14 @@ impl Scratch<'_> {
 
     /// Ends the server as an operator would, waiting for it. Blocks.
     pub fn stop(&self) {
-        if let Some(pid) = self.pid() {
-            server::end(pid, Signal::TERM, || self.pid());
+        if let Some(running) = self.running() {
+            running.end(Signal::TERM, || self.running());
         }
     }
 
-    fn pid(&self) -> Option<Pid> {
-        SERVER.iter().find_map(|name| server::process(&self.data().join(PID_FILE), name))
+    fn running(&self) -> Option<Running> {
+        let data = self.data();
+        SERVER.iter().find_map(|name| Running::find(&data.join(PID_FILE), name, &data))
     }
 
     fn data(&self) -> PathBuf {
@@ -261,8 +262,8 @@ impl Scratch<'_> {
     /// Waits until everything is in its files.
     fn end_loading(&self, child: &mut Child, deadline: &Deadline) -> Result<()> {
         let cannot = || "the server that loaded the dump does not end".to_owned();
-        let pid = self.pid().ok_or_else(|| Failure::failed(cannot()))?;
-        rustix::process::kill_process(pid, Signal::TERM).or_fail(cannot)?;
+        let running = self.running().ok_or_else(|| Failure::failed(cannot()))?;
+        running.signal(Signal::TERM).or_fail(cannot)?;
         while child.try_wait().or_fail(cannot)?.is_none() {
             if deadline.left().is_zero() {
                 return Err(Failure::failed(cannot()));
@@ -295,7 +296,7 @@ impl Scratch<'_> {
     }
 
     fn is_ready(&self, client: &Program) -> bool {
-        self.pid().is_some()
+        self.running().is_some()
             && self.data().join(SOCKET).exists()
             && self.ask(client, "", "select 1", READY_LIMIT).is_ok_and(|said| said.trouble(READY_LIMIT).is_none())
     }

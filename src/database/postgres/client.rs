@@ -39,6 +39,10 @@ pub struct Server {
     pub may_replicate: bool,
     /// Bytes of all databases that the user may see.
     pub bytes: u64,
+    /// Whether it follows another server, whose data it may lag behind.
+    pub standby: bool,
+    /// Numbers of all databases: names of their directories.
+    pub databases: Vec<u32>,
     /// Tablespaces outside of the data directory.
     pub tablespaces: Vec<String>,
 }
@@ -64,6 +68,8 @@ const FACTS: &str = "select json_build_object(
     'may_replicate', (select rolsuper or rolreplication from pg_catalog.pg_roles where rolname = current_user),
     'bytes', (select coalesce(sum(pg_database_size(oid)), 0) from pg_catalog.pg_database
               where has_database_privilege(oid, 'connect')),
+    'standby', pg_is_in_recovery(),
+    'databases', (select json_agg(oid::bigint) from pg_catalog.pg_database),
     'tablespaces', (select coalesce(json_agg(spcname), '[]') from pg_catalog.pg_tablespace
                     where spcname not in ('pg_default', 'pg_global')))";
 

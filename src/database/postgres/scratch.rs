@@ -5,16 +5,16 @@
 //! that their user cannot enter, and its path may be longer than the name of a socket may be.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::programs::{self, Program};
-use crate::database::server::{self, LOOK};
+use crate::database::server::{self, LOOK, Running};
 use crate::ground::failure::OrFail;
 use crate::ground::reaper::Groups;
 use crate::ground::stream::{Streamed, answer};
@@ -24,18 +24,22 @@ use crate::ground::{Failure, Result};
 const DATA: &str = "/proc/self/fd/0";
 /// What is put beside the data.
 const CONFIGURATION: &str = "lifeboat-scratch.conf";
+/// Where the server keeps what `alter system` sets.
+const SET_BY_SQL: &str = "postgresql.auto.conf";
 const ACCESS: &str = "lifeboat-scratch-hba.conf";
 const LOG: &str = "lifeboat-scratch.log";
 /// How long a new cluster may take to be made.
 const MAKE_LIMIT: Duration = Duration::from_secs(120);
+/// Of a session that asks: it changes nothing, and nothing is loaded for it that a role or database was given.
+const OPTIONS: &str = "-c default_transaction_read_only=on -c session_preload_libraries= -c local_preload_libraries=";
 /// How psql is asked to print.
 const FIELD_END: char = '\u{1f}';
 const ROW_END: char = '\u{1e}';
 const NULL: &str = "\u{1}";
 /// How long a server that is there may take to say so.
 const READY_LIMIT: Duration = Duration::from_secs(20);
-/// Who runs it when lifeboat is root, in this order: who may on machines with PostgreSQL, who owns nothing.
-const USERS: [&str; 2] = ["postgres", "nobody"];
+/// Who runs it when lifeboat is root: nobody who owns another server of this machine.
+const USERS: [&str; 1] = ["nobody"];
 
 /// Settings that outrank the restored ones: nothing is reached from here, nothing of the primary's is written, no job
 /// of an extension runs, and its size is that of a check.
@@ -90,11 +94,19 @@ impl Scratch<'_> {
     pub fn bring_up(&self, limit: Duration) -> Result<()> {
         let server = self.program("postgres")?;
         let psql = self.psql()?;
-        if self.is_ready(&psql) {
-            return Ok(());
+        let begun = Instant::now();
+        // One that is there and slow is waited for: nothing below it may be touched.
+        while self.running().is_some() {
+            if self.is_ready(&psql) {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                return Err(self.silent(server.major, limit));
+            }
+            std::thread::sleep(LOOK);
         }
         let user = self.make_ready_to_start(&server)?;
-        let log = File::create(self.directory.join(LOG)).or_fail(|| "cannot write the server's log".into())?;
+        let log = server::fresh_file(&self.directory.join(LOG)).or_fail(|| "cannot write the server's log".into())?;
         let errors = log.try_clone().or_fail(|| "cannot write the server's log".into())?;
         let mut command = self.command(&server, user)?;
         command.args(["-D", DATA, "-c", &format!("config_file={DATA}/{CONFIGURATION}")]);
@@ -107,7 +119,6 @@ impl Scratch<'_> {
         let cannot = || format!("the server {} cannot be started", server.path.display());
         let mut child = command.spawn().or_fail(cannot)?;
         self.groups.add(Some(child.id()));
-        let begun = Instant::now();
         while !self.is_ready(&psql) {
             if let Some(status) = child.try_wait().or_fail(cannot)? {
                 return Err(Failure::failed(format!(
@@ -118,15 +129,18 @@ impl Scratch<'_> {
             }
             if begun.elapsed() > limit {
                 self.stop();
-                let (major, limit) = (server.major, limit.as_secs_f64());
-                return Err(Failure::failed(format!(
-                    "PostgreSQL {major} did not answer on the restored data within {limit} s; the end of its log: {}",
-                    self.log()
-                )));
+                return Err(self.silent(server.major, limit));
             }
             std::thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    fn silent(&self, major: u32, limit: Duration) -> Failure {
+        let (limit, log) = (limit.as_secs_f64(), self.log());
+        Failure::failed(format!(
+            "PostgreSQL {major} did not answer on the restored data within {limit} s; the end of its log: {log}"
+        ))
     }
 
     /// The first column of the first row as text; `None` when there is no row or the value is NULL. Blocks.
@@ -170,14 +184,13 @@ impl Scratch<'_> {
 
     /// Ends the server as an operator would, waiting for it. Blocks.
     pub fn stop(&self) {
-        let Some(pid) = self.pid() else { return };
+        let Some(running) = self.running() else { return };
         // Fast shutdown (PostgreSQL's documentation, section "Shutting Down the Server").
-        server::end(pid, Signal::INT, || self.pid());
+        running.end(Signal::INT, || self.running());
     }
 
-    /// The server's process, when its own file names one that is a server's.
-    fn pid(&self) -> Option<Pid> {
-        server::process(&self.directory.join("postmaster.pid"), "postgres")
+    fn running(&self) -> Option<Running> {
+        Running::find(&self.directory.join("postmaster.pid"), "postgres", self.directory)
     }
 
     fn psql(&self) -> Result<Program> {
@@ -217,12 +230,12 @@ impl Scratch<'_> {
         command.args(["-F", &FIELD_END.to_string(), "-R", &ROW_END.to_string(), "-c", query]);
         command.env("PGHOST", DATA).env("PGPORT", "5432").env("PGUSER", self.role).env("PGDATABASE", database);
         command.env("PGCONNECT_TIMEOUT", "15").env("PGAPPNAME", "lifeboat");
-        command.env("PGOPTIONS", "-c default_transaction_read_only=on");
+        command.env("PGOPTIONS", OPTIONS);
         answer(command, limit, &[]).or_fail(|| "psql cannot be used".into())
     }
 
     fn is_ready(&self, psql: &Program) -> bool {
-        self.pid().is_some()
+        self.running().is_some()
             && self
                 .ask(psql, "template1", "select 1", READY_LIMIT)
                 .is_ok_and(|said| said.trouble(READY_LIMIT).is_none())
@@ -235,9 +248,12 @@ impl Scratch<'_> {
         remove_what_speaks_of_others(directory).or_fail(cannot)?;
         let note =
             format!("# Scratch server of PostgreSQL {}: everything it needs is on its command line.\n", server.major);
-        fs::write(directory.join(CONFIGURATION), note).or_fail(cannot)?;
+        let write = |name: &str, text: &str| server::fresh_file(&directory.join(name))?.write_all(text.as_bytes());
+        write(CONFIGURATION, &note).or_fail(cannot)?;
+        // What was set there would be loaded and obeyed beside the command line.
+        write(SET_BY_SQL, &note).or_fail(cannot)?;
         // Whoever reaches the socket may ask: it lies in a directory of one user's.
-        fs::write(directory.join(ACCESS), "local all all trust\nlocal replication all trust\n").or_fail(cannot)?;
+        write(ACCESS, "local all all trust\nlocal replication all trust\n").or_fail(cannot)?;
         fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).or_fail(cannot)?;
         let user = server::user(&USERS);
         if let Some((user, group)) = user {
