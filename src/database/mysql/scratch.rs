@@ -20,6 +20,7 @@ use super::rows;
 use super::version::{Vendor, Version};
 use crate::database::server::{self, LOOK, Running};
 use crate::ground::failure::OrFail;
+use crate::ground::process::SEARCH_PATH;
 use crate::ground::reaper::Groups;
 use crate::ground::stream::{Streamed, answer, stream};
 use crate::ground::{Failure, Result};
@@ -86,12 +87,13 @@ impl Scratch<'_> {
     /// When the dump cannot be loaded, no program of its version is there, or the server does not come up within `limit`.
     pub fn bring_up(&self, limit: Duration) -> Result<()> {
         let client = self.client()?;
-        if self.is_ready(&client) {
+        let is_loaded = self.directory.join(LOADED).exists();
+        if is_loaded && self.is_ready(&client) {
             return Ok(());
         }
         let deadline = Deadline { begun: Instant::now(), limit };
         let program = self.server()?;
-        if !self.directory.join(LOADED).exists() {
+        if !is_loaded {
             self.make(&program, &deadline)?;
             let mut child = self.start(&program, Purpose::Load, &client, &deadline)?;
             self.load(&client, &deadline)?;
@@ -314,7 +316,7 @@ impl Scratch<'_> {
         let mut command = match server::user(&USERS) {
             None => Command::new(program),
             Some((user, group)) => {
-                let mut command = Command::new("setpriv");
+                let mut command = Command::new(setpriv()?);
                 command.args([format!("--reuid={user}"), format!("--regid={group}")]);
                 // A program that asks whether it may is answered for what it may.
                 command.args(["--clear-groups", "--no-new-privs", "--securebits=+no_setuid_fixup"]);
@@ -337,6 +339,15 @@ impl Scratch<'_> {
     fn log(&self) -> String {
         server::log_end(&self.directory.join(LOG))
     }
+}
+
+/// The program that gives powers away.
+fn setpriv() -> Result<PathBuf> {
+    let mut paths = SEARCH_PATH.split(':').map(|directory| Path::new(directory).join("setpriv"));
+    paths.find(|path| path.is_file()).ok_or_else(|| {
+        Failure::failed("the program setpriv is not there, without which a scratch server would run as root")
+            .hint("install util-linux, or run the drill as another user than root")
+    })
 }
 
 /// When what was begun must be done.
