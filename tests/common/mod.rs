@@ -19,6 +19,9 @@ use tempfile::TempDir;
 
 pub use output::{Field, Output};
 
+/// As `init` makes one: such a password needs no costly derivation, which every command of every test would pay for.
+pub const REPOSITORY_PASSWORD: &str = "6a7e1d0c5b9f48e2a3d6c1f07b8e94d25c3a0f6e1b7d82945f0ce3a1b6d98274";
+
 /// A machine of its own in a temporary directory: home, temporary files, policies, state, primary and DR site.
 pub struct World {
     root: TempDir,
@@ -131,7 +134,7 @@ impl World {
     pub fn policy_head(&self, system: &str, objectives: &str) -> String {
         let password = self.password_file();
         if !password.exists() {
-            fs::write(&password, "correct horse battery staple\n").unwrap();
+            fs::write(&password, format!("{REPOSITORY_PASSWORD}\n")).unwrap();
         }
         format!(
             "system = \"{system}\"\ntimezone = \"UTC\"\nobjectives = {objectives}\n\n[primary]\nprovider = \"local\"\n\n\
@@ -194,6 +197,14 @@ impl World {
 
 pub fn is_root() -> bool {
     rustix::process::getuid().is_root()
+}
+
+/// Whether root may pass through directories that are closed to others as another user: some containers take that away
+/// (`CAP_DAC_READ_SEARCH`, bit 2 of what /proc/self/status lists).
+pub fn may_pass_closed_directories() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+    u64::from_str_radix(set.trim(), 16).unwrap() & (1 << 2) != 0
 }
 
 /// Whether the tests that take hours were asked for.
